@@ -1,3 +1,27 @@
 """First-party analytics, short links and attribution inside your own ASGI app and PostgreSQL."""
 
-__version__ = "0.1.0.dev0"
+from goodanalytics.analytics import Analytics
+from goodanalytics.config import Config, Cookies, Principal, SessionRules
+from goodanalytics.core.hits import Signals
+from goodanalytics.core.links import Link
+from goodanalytics.core.plan import Outcome
+from goodanalytics.core.visitors import Visitor
+from goodanalytics.store.reports.query import Filter, Query
+from goodanalytics.version import __version__
+
+
+
+__all__ = [
+    "Analytics",
+    "Config",
+    "Cookies",
+    "Filter",
+    "Link",
+    "Outcome",
+    "Principal",
+    "Query",
+    "SessionRules",
+    "Signals",
+    "Visitor",
+    "__version__",
+]

@@ -1,0 +1,432 @@
+"""
+One frozen `Config`, validated once. The only module that reads the clock, makes ids and touches the environment.
+
+A wrong value raises `ConfigError`, which says what to write instead. Everything below this floor takes `now` and ids as
+arguments, so that a test can freeze them here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import time
+import typing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from goodanalytics.errors import ConfigError
+
+DEFAULT_WORKSPACE = UUID(int=0)
+"""The workspace of a host that has one tenant."""
+
+type_of_network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+logger = logging.getLogger("goodanalytics")
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def uuid7() -> UUID:
+    """
+    A time-ordered id (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits.
+
+    Ids made in one process within one millisecond are in no particular order.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | secrets.randbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
+
+
+def new_token() -> str:
+    """22 URL-safe characters holding 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRules:
+    """
+    When a visit ends.
+
+    Attributes:
+        timeout: Silence after which the next hit opens a new session; exactly this long still continues it.
+        split_on_source: Whether arriving from another non-direct source opens a new session at once.
+    """
+
+    timeout: timedelta = timedelta(minutes=30)
+    split_on_source: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cookies:
+    """
+    Names and life of the first-party cookies.
+
+    Attributes:
+        click: Carries the click's id; readable by the tracker.
+        anonymous: Carries the browser's random id; HttpOnly.
+        referral: Carries the signed partner referral.
+        max_age: How long a browser keeps them, counted from the last document.
+        domain: `None` binds them to the exact host; `.example.com` shares them among its sub-domains.
+    """
+
+    click: str = "_ga_good"
+    anonymous: str = "_ga_anon"
+    referral: str = "_ga_ref"
+    max_age: timedelta = timedelta(days=90)
+    domain: str | None = None
+    same_site: Literal["lax", "strict", "none"] = "lax"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """
+    Who calls the REST API, as `authenticate` says.
+
+    Attributes:
+        workspace_id: The only workspace that this caller sees.
+        key_type: `secret` for a server, `publishable` for a page: it may write events and read nothing.
+        name: For logs and the audit.
+    """
+
+    workspace_id: UUID = DEFAULT_WORKSPACE
+    key_type: Literal["secret", "publishable"] = "secret"
+    name: str = ""
+
+
+Authenticate = Callable[[str, str], "Awaitable[Principal | None] | Principal | None"]
+"""`authenticate(token, kind)`, kind being `bearer` or `api_key`: who it is, or `None`."""
+
+DashboardAuth = Callable[[Any], "Awaitable[bool] | bool"]
+"""`dashboard_auth(connection)` with a `starlette.requests.HTTPConnection`: may this person see the dashboard?"""
+
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
+_MOUNT = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    Everything that can be set.
+
+    Attributes:
+        secret_key: At least 32 characters; signs tokens and derives encryption keys.
+        previous_secret_keys: Still accepted when verifying, so that a key can be changed without losing anybody.
+        schema: PostgreSQL schema that holds our tables.
+        workspace: The workspace of hits whose host is not in *workspaces*.
+        workspaces: Host name → workspace, for a host app with several tenants.
+        mount: Path under which our HTTP rooms live.
+        link_path: Path under which short links live on the app's own host.
+        link_domains: Hosts all of whose paths are short links.
+        own_hosts: Hosts that are this site too (no referral from them); `*.example.com` covers sub-domains. The
+            request's own host always counts.
+        trusted_proxies: Networks whose `X-Forwarded-For` is believed, read from the right.
+        mode: How visitors are recognised. `identity` uses first-party cookies.
+        respect_privacy_signals: Whether `Sec-GPC: 1` and `DNT: 1` refuse tracking.
+        session: When a visit ends.
+        cookies: Names and life of the cookies.
+        log: Where hits are made durable; `postgres`.
+        geo_path: A MaxMind-format city or country database. Read where it lies; nothing is ever downloaded.
+        geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
+        keep_ip: `truncated` stores /24 and /48 networks, `full` the address, `off` nothing.
+        exclude: Path prefixes (`/admin`), glob patterns (`/app/*/edit`) or callables of the ASGI scope; not tracked.
+        trust_browser_conversions: Whether a lead or sale that a browser claims counts without a signed token.
+        authenticate: Who may call the REST API; nobody when unset (503).
+        dashboard_auth: Who may see the dashboard; nobody when unset.
+        worker: Whether the app's lifespan processes the log. Switch off where `goodanalytics worker` does.
+        worker_interval: Longest time between two looks into the log when nothing wakes the worker.
+        batch_size: Hits processed in one transaction, at the most.
+        auto_migrate: Bring the schema up at start. For the embedded database and development.
+        on_error: Called with each of our own exceptions that we keep from the host.
+        clock, new_id, new_token: Replaced by tests.
+    """
+
+    secret_key: str
+    previous_secret_keys: Sequence[str] = ()
+    schema: str = "good_analytics"
+    workspace: UUID = DEFAULT_WORKSPACE
+    workspaces: Mapping[str, UUID] = field(default_factory=dict)
+    mount: str = "/ga"
+    link_path: str = "/l"
+    link_domains: Sequence[str] = ()
+    own_hosts: Sequence[str] = ()
+    trusted_proxies: Sequence[str | type_of_network] = ()
+    mode: Literal["identity"] = "identity"
+    respect_privacy_signals: bool = True
+    session: SessionRules = field(default_factory=SessionRules)
+    cookies: Cookies = field(default_factory=Cookies)
+    log: Literal["postgres"] = "postgres"
+    geo_path: Path | None = None
+    geo_headers: Sequence[str] = ()
+    keep_ip: Literal["full", "truncated", "off"] = "truncated"
+    exclude: Sequence[str | Callable[[Mapping[str, Any]], bool]] = ()
+    trust_browser_conversions: bool = False
+    authenticate: Authenticate | None = None
+    dashboard_auth: DashboardAuth | None = None
+    worker: bool = True
+    worker_interval: timedelta = timedelta(seconds=1)
+    batch_size: int = 500
+    auto_migrate: bool = False
+    on_error: Callable[[BaseException], None] | None = None
+    clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], UUID] = uuid7
+    new_token: Callable[[], str] = new_token
+
+    def __post_init__(self) -> None:
+        """Check every value and bring it into its one form."""
+        put = object.__setattr__
+        for name in (
+            "previous_secret_keys",
+            "link_domains",
+            "own_hosts",
+            "trusted_proxies",
+            "geo_headers",
+            "exclude",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise ConfigError(f"{name} is {value!r}; it must be a list. Try: {name}=[{value!r}]")
+            put(self, name, tuple(value))
+        for name, key in (
+            ("secret_key", self.secret_key),
+            *(("previous_secret_keys", k) for k in self.previous_secret_keys),
+        ):
+            if not isinstance(key, str) or len(key) < 32:
+                size = f"{len(key)} characters" if isinstance(key, str) else repr(type(key).__name__)
+                raise ConfigError(
+                    f"{name} is {size}; tokens are signed with it and it needs at least 32 characters. "
+                    f'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+                )
+        if not _SCHEMA_NAME.fullmatch(self.schema) or self.schema.startswith("pg_"):
+            raise ConfigError(
+                f"schema is {self.schema!r}; it must be a lower-case PostgreSQL name such as 'good_analytics'"
+            )
+        put(self, "workspace", _uuid("workspace", self.workspace))
+        put(
+            self,
+            "workspaces",
+            {_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
+        )
+        for name in ("mount", "link_path"):
+            if not _MOUNT.fullmatch(getattr(self, name)):
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; it must be a path such as '/ga', without a slash at its end"
+                )
+        if self.mount == self.link_path:
+            raise ConfigError(
+                f"mount and link_path are both {self.mount!r}; short links need a path of their own, such as '/l'"
+            )
+        put(self, "link_domains", tuple(_host("link_domains", h) for h in self.link_domains))
+        put(self, "own_hosts", tuple(_host("own_hosts", h, wildcard=True) for h in self.own_hosts))
+        put(self, "trusted_proxies", tuple(_network(n) for n in self.trusted_proxies))
+        put(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
+        if self.mode != "identity":
+            raise ConfigError(f"mode is {self.mode!r}; this version knows 'identity'")
+        if self.log != "postgres":
+            raise ConfigError(f"log is {self.log!r}; this version knows 'postgres'")
+        if self.keep_ip not in ("full", "truncated", "off"):
+            raise ConfigError(f"keep_ip is {self.keep_ip!r}; write 'full', 'truncated' or 'off'")
+        if self.geo_path is not None:
+            put(self, "geo_path", Path(self.geo_path))
+        if self.session.timeout <= timedelta(0):
+            raise ConfigError(
+                f"session.timeout is {self.session.timeout}; it must be positive, such as 30 minutes"
+            )
+        if self.cookies.max_age < timedelta(0):
+            raise ConfigError(f"cookies.max_age is {self.cookies.max_age}; it must not be negative")
+        if self.worker_interval <= timedelta(0):
+            raise ConfigError(
+                f"worker_interval is {self.worker_interval}; it must be positive, such as 1 second"
+            )
+        if not 1 <= self.batch_size <= 5_000:
+            raise ConfigError(f"batch_size is {self.batch_size}; it must be between 1 and 5000")
+        for name in ("authenticate", "dashboard_auth", "on_error"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise ConfigError(f"{name} is {value!r}; it must be a function")
+        for rule in self.exclude:
+            if not callable(rule) and not (isinstance(rule, str) and rule.startswith("/")):
+                raise ConfigError(
+                    f"exclude has {rule!r}; write a path such as '/admin', a pattern such as '/app/*' or a function"
+                )
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = "GOODANALYTICS_", environ: Mapping[str, str] | None = None, **overrides: Any
+    ) -> Config:
+        """
+        Read every setting that is a value from the environment.
+
+        Lists are separated by commas, durations are seconds, booleans are true or false, *workspaces* is
+        `host=uuid,host=uuid`. Members of *session* and *cookies* carry their group's name:
+        `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
+
+        Raises:
+            ConfigError: A value cannot be read, or a variable with our prefix is unknown (so that a typing error
+                does not silently leave a default).
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        known = {prefix + name.upper() for name in _ALSO_READ_ELSEWHERE}
+        for owner, group in ((cls, ""), (SessionRules, "session"), (Cookies, "cookies")):
+            hints = typing.get_type_hints(owner)
+            found: dict[str, Any] = {}
+            for setting in dataclasses.fields(owner):
+                name = prefix + (f"{group}_{setting.name}" if group else setting.name).upper()
+                read = _reader(setting.name, hints[setting.name])
+                if read is None:
+                    continue
+                known.add(name)
+                if name in environ:
+                    try:
+                        found[setting.name] = read(environ[name].strip())
+                    except ValueError as error:
+                        shown = "that value" if "secret" in setting.name else repr(environ[name])
+                        raise ConfigError(f"{name} cannot be {shown}: {error}") from None
+            if group and found:
+                values[group] = owner(**found)
+            else:
+                values.update(found)
+        unknown = sorted(name for name in environ if name.startswith(prefix) and name not in known)
+        if unknown:
+            raise ConfigError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(known))}")
+        values.update(overrides)
+        if "secret_key" not in values:
+            raise ConfigError(
+                f"{prefix}SECRET_KEY is not set; tokens are signed with it. "
+                f'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+            )
+        return cls(**values)
+
+    @staticmethod
+    def database_url_from_env(
+        prefix: str = "GOODANALYTICS_", environ: Mapping[str, str] | None = None
+    ) -> str:
+        """
+        The database's address.
+
+        Raises:
+            ConfigError: `{prefix}DATABASE_URL` is not set.
+        """
+        environ = os.environ if environ is None else environ
+        url = environ.get(f"{prefix}DATABASE_URL", "").strip()
+        if not url:
+            raise ConfigError(
+                f"{prefix}DATABASE_URL is not set. Try: {prefix}DATABASE_URL=postgresql+asyncpg://user@host/name"
+            )
+        return url
+
+    def workspace_of(self, host: str) -> UUID:
+        """The workspace that a request to *host* belongs to."""
+        return self.workspaces.get(host.lower(), self.workspace)
+
+    def report(self, error: BaseException, doing: str) -> None:
+        """Log one of our own failures once and hand it to *on_error*; the host never sees it."""
+        logger.error("goodanalytics failed while %s: %s", doing, error, exc_info=error)
+        if self.on_error is not None:
+            try:
+                self.on_error(error)
+            except Exception:
+                logger.exception("on_error itself failed")
+
+
+_ALSO_READ_ELSEWHERE = ("database_url", "pg_bin", "chromium", "test_database_url")
+"""Variables with our prefix that are not members of `Config`."""
+
+
+def _host(name: str, value: object, *, wildcard: bool = False) -> str:
+    host = value.lower().rstrip(".") if isinstance(value, str) else ""
+    bare = host.removeprefix("*.") if wildcard else host
+    if not _HOST_NAME.fullmatch(bare):
+        raise ConfigError(
+            f"{name} has {value!r}; write a host name such as 'go.example.com', without 'https://' or a path"
+        )
+    return host
+
+
+def _network(value: object) -> type_of_network:
+    try:
+        return ipaddress.ip_network(value, strict=False)  # type: ignore[arg-type]  # ip_network refuses what it cannot read
+    except ValueError:
+        raise ConfigError(
+            f"trusted_proxies has {value!r}; write an address or a network such as '10.0.0.0/8'"
+        ) from None
+
+
+def _uuid(name: str, value: object) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        raise ConfigError(f"{name} is {value!r}; it must be a UUID") from None
+
+
+def _boolean(text: str) -> bool:
+    match text.lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+    raise ValueError("write true or false")
+
+
+def _seconds(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        raise ValueError("write a number of seconds") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("write a whole number") from None
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _list(text)]
+    if any(not middle for _, middle, _ in pairs):
+        raise ValueError("write host=workspace, separated by commas")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
+    """How a setting's text becomes its value, or `None` for a setting that text cannot express."""
+    if name in (
+        "clock",
+        "new_id",
+        "new_token",
+        "authenticate",
+        "dashboard_auth",
+        "on_error",
+        "session",
+        "cookies",
+    ):
+        return None
+    if name == "workspaces":
+        return _pairs
+    if hint is bool:
+        return _boolean
+    if hint is int:
+        return _whole
+    if hint is timedelta:
+        return _seconds
+    if typing.get_origin(hint) is not Literal and "Sequence" in str(hint):
+        return _list
+    return str
