@@ -1,0 +1,385 @@
+"""
+Version 1 of the schema, in plain SQL: exactly what `store/tables.py` describes.
+
+Rules
+1. What is written here has run on somebody's database: it is never edited after its release. Changes are version 2.
+2. One statement per `op.execute` (asyncpg prepares each one), and nothing is asked back, so that offline mode can print
+   it all.
+3. The schema's name is an argument and always quoted; no statement leans on `search_path`.
+4. No trigger, no sequence, no server default: every value comes from the writer that `store/tables.py` names.
+"""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+from goodanalytics.migrations.op import Op
+
+TABLES = (
+    "schema_version",
+    "visitors",
+    "identities",
+    "merges",
+    "conflicts",
+    "sessions",
+    "events",
+    "events_default",
+    "receipts",
+    "links",
+    "hits",
+    "rejected_hits",
+)
+"""What this version makes, in the order of creation. Month partitions of `events` come and go beside it."""
+
+
+def up(op: Op, schema: str) -> None:
+    """Make the schema, unless it is there, and every table."""
+    ga = f'"{schema}"'
+    # CREATE SCHEMA IF NOT EXISTS asks for the right to create schemas even when there is nothing to create. A user who
+    # was only given a ready schema has none.
+    _run(
+        op,
+        f"""
+        DO $$ BEGIN
+            IF to_regnamespace('{ga}') IS NULL THEN
+                CREATE SCHEMA IF NOT EXISTS {ga};
+            END IF;
+        END $$
+    """,
+    )
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.schema_version (
+            version     integer      NOT NULL,
+            applied_at  timestamptz  NOT NULL,
+            CONSTRAINT schema_version_pkey PRIMARY KEY (version)
+        )
+    """,
+    )
+    _make_people(op, ga)
+    _make_visits(op, ga)
+    _make_links(op, ga)
+    _make_log(op, ga)
+
+
+def down(op: Op, schema: str) -> None:
+    """Drop every table with its rows, and the schema when nothing else is in it."""
+    ga = f'"{schema}"'
+    # Dropping `events` drops its partitions.
+    for table in reversed([name for name in TABLES if name != "events_default"]):
+        _run(op, f"DROP TABLE {ga}.{table}")
+    if schema == "public":
+        return
+    # RESTRICT is how PostgreSQL says that somebody else's table, function or type is still in there; a schema that a DBA
+    # made for us is not ours to drop.
+    _run(
+        op,
+        f"""
+        DO $$ BEGIN
+            DROP SCHEMA {ga} RESTRICT;
+        EXCEPTION
+            WHEN dependent_objects_still_exist OR insufficient_privilege THEN
+                RAISE NOTICE 'schema {schema} stays: it holds other things or belongs to another user';
+        END $$
+    """,
+    )
+
+
+def _make_people(op: Op, ga: str) -> None:
+    # Nearly every batch updates visitors that are already there. A fifth of each page is left free so that the new
+    # version of a row lands on its own page; with PostgreSQL's default of 20 % dead rows before a vacuum, a table of
+    # ten million visitors would carry two million dead versions through every scan.
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.visitors (
+            workspace_id      uuid         NOT NULL,
+            id                uuid         NOT NULL,
+            canonical_id      uuid         NOT NULL,
+            status            text         NOT NULL,
+            external_id       text,
+            email             text,
+            phone             text,
+            name              text,
+            traits            jsonb        NOT NULL,
+            first_source      jsonb,
+            first_source_at   timestamptz,
+            first_click_id    uuid,
+            last_source       jsonb,
+            last_source_at    timestamptz,
+            last_click_id     uuid,
+            first_seen_at     timestamptz  NOT NULL,
+            last_seen_at      timestamptz  NOT NULL,
+            identified_at     timestamptz,
+            converted_at      timestamptz,
+            geo               jsonb        NOT NULL,
+            device            jsonb        NOT NULL,
+            platform_signals  jsonb        NOT NULL,
+            bot               text,
+            total_sessions    integer      NOT NULL,
+            total_pageviews   integer      NOT NULL,
+            total_events      integer      NOT NULL,
+            ltv               jsonb        NOT NULL,
+            CONSTRAINT visitors_pkey PRIMARY KEY (workspace_id, id),
+            CONSTRAINT visitors_status CHECK (status IN ('anonymous', 'identified', 'lead', 'customer', 'churned'))
+        ) WITH (
+            fillfactor = 80,
+            autovacuum_vacuum_scale_factor = 0.02,
+            autovacuum_analyze_scale_factor = 0.02
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX visitors_canonical ON {ga}.visitors (workspace_id, canonical_id)")
+    _run(op, f"CREATE INDEX visitors_last_seen ON {ga}.visitors (workspace_id, last_seen_at DESC)")
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.identities (
+            workspace_id   uuid         NOT NULL,
+            kind           text         NOT NULL,
+            value          text         NOT NULL,
+            visitor_id     uuid         NOT NULL,
+            hit_id         uuid,
+            first_seen_at  timestamptz  NOT NULL,
+            CONSTRAINT identities_pkey PRIMARY KEY (workspace_id, kind, value)
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX identities_visitor ON {ga}.identities (workspace_id, visitor_id)")
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.merges (
+            workspace_id  uuid         NOT NULL,
+            id            uuid         NOT NULL,
+            loser_id      uuid         NOT NULL,
+            winner_id     uuid         NOT NULL,
+            evidence      jsonb        NOT NULL,
+            hit_id        uuid,
+            merged_at     timestamptz  NOT NULL,
+            CONSTRAINT merges_pkey PRIMARY KEY (workspace_id, id)
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX merges_loser ON {ga}.merges (workspace_id, loser_id)")
+    _run(op, f"CREATE INDEX merges_winner ON {ga}.merges (workspace_id, winner_id)")
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.conflicts (
+            workspace_id  uuid         NOT NULL,
+            hit_id        uuid         NOT NULL,
+            visitor_id    uuid         NOT NULL,
+            other_id      uuid         NOT NULL,
+            reason        text         NOT NULL,
+            seen_at       timestamptz  NOT NULL,
+            CONSTRAINT conflicts_pkey PRIMARY KEY (workspace_id, hit_id, other_id)
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX conflicts_visitor ON {ga}.conflicts (workspace_id, visitor_id)")
+
+
+def _make_visits(op: Op, ga: str) -> None:
+    # A session is rewritten by each of its pageviews; storage as for visitors.
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.sessions (
+            workspace_id   uuid         NOT NULL,
+            id             uuid         NOT NULL,
+            visitor_id     uuid         NOT NULL,
+            started_at     timestamptz  NOT NULL,
+            last_event_at  timestamptz  NOT NULL,
+            entry_url      text,
+            entry_path     text,
+            exit_path      text,
+            pageviews      integer      NOT NULL,
+            events         integer      NOT NULL,
+            duration_ms    bigint       NOT NULL,
+            engaged_ms     bigint       NOT NULL,
+            is_bounce      boolean      NOT NULL,
+            is_engaged     boolean      NOT NULL,
+            source         text         NOT NULL,
+            medium         text         NOT NULL,
+            channel        text         NOT NULL,
+            campaign       text,
+            acquisition    jsonb        NOT NULL,
+            click_id       uuid,
+            device_type    text,
+            browser        text,
+            os             text,
+            country        text,
+            bot            text,
+            CONSTRAINT sessions_pkey PRIMARY KEY (workspace_id, id)
+        ) WITH (
+            fillfactor = 80,
+            autovacuum_vacuum_scale_factor = 0.02,
+            autovacuum_analyze_scale_factor = 0.02
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX sessions_visitor ON {ga}.sessions (workspace_id, visitor_id, started_at DESC)")
+    _run(op, f"CREATE INDEX sessions_started ON {ga}.sessions (workspace_id, started_at DESC)")
+    # Partitioned by month so that retention is a DROP TABLE, not a DELETE of millions of rows. The key holds
+    # `occurred_at` because PostgreSQL wants the partition's column in every unique constraint.
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.events (
+            workspace_id     uuid         NOT NULL,
+            visitor_id       uuid         NOT NULL,
+            occurred_at      timestamptz  NOT NULL,
+            id               uuid         NOT NULL,
+            received_at      timestamptz  NOT NULL,
+            session_id       uuid,
+            event_type       text         NOT NULL,
+            event_name       text,
+            origin           text         NOT NULL,
+            trusted          boolean      NOT NULL,
+            url              text,
+            host             text,
+            path             text,
+            title            text,
+            referrer         text,
+            source           text         NOT NULL,
+            medium           text         NOT NULL,
+            channel          text         NOT NULL,
+            campaign         text,
+            acquisition      jsonb,
+            link_id          uuid,
+            click_id         uuid,
+            device_type      text,
+            browser          text,
+            browser_version  text,
+            os               text,
+            os_version       text,
+            country          text,
+            region           text,
+            city             text,
+            language         text,
+            screen           text,
+            ip               inet,
+            user_agent       text,
+            bot              text,
+            amount_cents     bigint,
+            currency         text,
+            engaged_ms       integer,
+            scroll_depth     smallint,
+            key              text,
+            properties       jsonb        NOT NULL,
+            CONSTRAINT events_pkey PRIMARY KEY (workspace_id, visitor_id, occurred_at, id),
+            CONSTRAINT events_event_type CHECK (event_type IN (
+                'pageview', 'custom', 'engagement', 'lead', 'sale', 'refund', 'share', 'session_start', 'identify',
+                'link_click'
+            ))
+        ) PARTITION BY RANGE (occurred_at)
+    """,
+    )
+    _run(op, f"CREATE INDEX events_occurred ON {ga}.events (workspace_id, occurred_at DESC)")
+    _run(
+        op,
+        f"""
+        CREATE INDEX events_link ON {ga}.events (workspace_id, link_id, occurred_at DESC) WHERE link_id IS NOT NULL
+    """,
+    )
+    # Nothing that was accepted may fail for want of a month: an imported event of 2019, or one that arrives before the
+    # months ahead were made, lands here.
+    _run(op, f"CREATE TABLE {ga}.events_default PARTITION OF {ga}.events DEFAULT")
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.receipts (
+            workspace_id  uuid         NOT NULL,
+            hit_id        uuid         NOT NULL,
+            digest        text,
+            received_at   timestamptz  NOT NULL,
+            CONSTRAINT receipts_pkey PRIMARY KEY (workspace_id, hit_id)
+        )
+    """,
+    )
+
+
+def _make_links(op: Op, ga: str) -> None:
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.links (
+            workspace_id  uuid         NOT NULL,
+            id            uuid         NOT NULL,
+            domain        text         NOT NULL,
+            key           text         NOT NULL,
+            url           text         NOT NULL,
+            link_type     text         NOT NULL,
+            utm_source    text,
+            utm_medium    text,
+            utm_campaign  text,
+            utm_content   text,
+            utm_term      text,
+            expires_at    timestamptz,
+            external_id   text,
+            tags          text[]       NOT NULL,
+            metadata      jsonb        NOT NULL,
+            archived_at   timestamptz,
+            created_at    timestamptz  NOT NULL,
+            updated_at    timestamptz  NOT NULL,
+            CONSTRAINT links_pkey PRIMARY KEY (workspace_id, id),
+            CONSTRAINT links_link_type CHECK (link_type IN ('short', 'referral', 'campaign'))
+        )
+    """,
+    )
+    # Archiving a link frees its address and its external id for another one.
+    _run(
+        op,
+        f"""
+        CREATE UNIQUE INDEX links_address ON {ga}.links (workspace_id, domain, key) WHERE archived_at IS NULL
+    """,
+    )
+    _run(
+        op,
+        f"""
+        CREATE UNIQUE INDEX links_external_id ON {ga}.links (workspace_id, external_id)
+            WHERE external_id IS NOT NULL AND archived_at IS NULL
+    """,
+    )
+
+
+def _make_log(op: Op, ga: str) -> None:
+    # A queue: each row is inserted once, deleted soon and never updated, so pages are filled (fillfactor would be lost
+    # space) and what matters is that dead rows go at once: a claim walks over every dead index entry at the head.
+    # A share of the table says nothing about a queue, whose size swings between nothing and millions, so the threshold
+    # is a number; vacuum works without pauses; and it does not give emptied pages back, because truncating takes a lock
+    # that every append would wait for, and the next minute fills the pages again.
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.hits (
+            shard  smallint  NOT NULL,
+            id     uuid      NOT NULL,
+            body   bytea     NOT NULL,
+            CONSTRAINT hits_pkey PRIMARY KEY (shard, id)
+        ) WITH (
+            autovacuum_vacuum_scale_factor = 0,
+            autovacuum_vacuum_threshold = 5000,
+            autovacuum_vacuum_cost_delay = 0,
+            vacuum_truncate = off
+        )
+    """,
+    )
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.rejected_hits (
+            id           uuid         NOT NULL,
+            body         bytea        NOT NULL,
+            error        text         NOT NULL,
+            rejected_at  timestamptz  NOT NULL,
+            CONSTRAINT rejected_hits_pkey PRIMARY KEY (id)
+        )
+    """,
+    )
+
+
+def _run(op: Op, statement: str) -> None:
+    op.execute(dedent(statement).strip())

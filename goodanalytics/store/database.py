@@ -1,0 +1,226 @@
+"""The door to PostgreSQL: one engine, one set of tables, and clear words when nobody answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import asyncpg
+import msgspec
+from sqlalchemy import event, make_url, text
+from sqlalchemy.engine import URL, Connection, CursorResult
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from goodanalytics.errors import ConfigError, DatabaseUnavailable
+from goodanalytics.store.tables import Tables
+
+_SECRET = re.compile(r"://[^@/]*@")
+
+
+def _dumps(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """
+    Where everything is remembered.
+
+    Attributes:
+        engine: The host's own engine, or one that we made.
+        tables: In the configured schema.
+        owned: Whether we made the engine and therefore close it.
+    """
+
+    engine: AsyncEngine
+    tables: Tables
+    owned: bool
+
+    @classmethod
+    def open(cls, engine_or_url: AsyncEngine | URL | str, tables: Tables) -> Database:
+        """
+        Take the host's engine, or make one from a URL.
+
+        Raises:
+            ConfigError: It is neither, or not for PostgreSQL through asyncpg.
+        """
+        if isinstance(engine_or_url, AsyncEngine):
+            if engine_or_url.dialect.name != "postgresql" or engine_or_url.dialect.driver != "asyncpg":
+                raise ConfigError(
+                    f"The engine speaks {engine_or_url.dialect.name}+{engine_or_url.dialect.driver}; goodanalytics needs "
+                    "postgresql+asyncpg. Try: create_async_engine('postgresql+asyncpg://…')"
+                )
+            return cls(engine_or_url, tables, owned=False)
+        try:
+            url = make_url(engine_or_url)
+        except ArgumentError:
+            shown = _SECRET.sub("://…@", str(engine_or_url))
+            raise ConfigError(
+                f"{shown!r} is not a database URL. Try: 'postgresql+asyncpg://user@host/name'"
+            ) from None
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+asyncpg")
+        if url.drivername != "postgresql+asyncpg":
+            raise ConfigError(
+                f"The database URL starts with {url.drivername!r}; goodanalytics keeps its data in PostgreSQL. "
+                "Try: 'postgresql+asyncpg://user@host/name'"
+            )
+        engine = create_async_engine(
+            url, pool_pre_ping=True, json_serializer=_dumps, json_deserializer=msgspec.json.decode
+        )
+        return cls(engine, tables, owned=True)
+
+    async def close(self) -> None:
+        """Close our own engine's connections; a host's engine stays open."""
+        if self.owned:
+            await self.engine.dispose()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """
+        A connection for reading.
+
+        Raises:
+            DatabaseUnavailable: Nothing answers.
+        """
+        with unavailable_named(self.engine):
+            connection = await self.engine.connect()
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def reading(
+        self, connection: AsyncConnection | AsyncSession | None
+    ) -> AsyncIterator[AsyncConnection]:
+        """The host's own *connection* when it gave one, so that it sees what it has not committed; else one of ours."""
+        if connection is None:
+            async with self.connect() as conn:
+                yield conn
+        else:
+            yield await connection.connection() if isinstance(connection, AsyncSession) else connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """
+        A connection in a transaction that commits at the end.
+
+        Raises:
+            DatabaseUnavailable: Nothing answers.
+        """
+        async with self.connect() as connection, connection.begin():
+            yield connection
+
+
+class unavailable_named:  # noqa: N801  # reads as a word in `with unavailable_named(engine):`
+    """Turn a refused or broken connection into `DatabaseUnavailable`, with the address and without the password."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Translate what says that nobody answers; let everything else pass."""
+        if error is not None and (is_lost(error) or isinstance(error, asyncpg.PostgresError)):
+            url = self._engine.url.render_as_string(hide_password=True)
+            raise DatabaseUnavailable(
+                f"No answer from the database at {url} ({error}). Is it running, and may this user connect? "
+                "`goodanalytics doctor` looks closer; `pip install goodanalytics[embedded]` brings one to try"
+            ) from error
+
+
+async def run(conn: AsyncConnection, sql: str, **values: Any) -> CursorResult[Any]:
+    """Run one statement with bound *values*. Callers write `CAST(:x AS type)` where PostgreSQL cannot infer one."""
+    return await conn.execute(text(sql), values)
+
+
+def as_json(rows: Any) -> str:
+    """*rows* as the JSON text that a set-based statement reads back with `json_to_recordset`."""
+    return _dumps(rows)
+
+
+@asynccontextmanager
+async def savepoint(connection: AsyncConnection | AsyncSession) -> AsyncIterator[AsyncConnection]:
+    """A part of a transaction that can be undone alone. Takes the host's session as well as a connection."""
+    conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    async with conn.begin_nested():
+        yield conn
+
+
+async def after_commit(connection: AsyncConnection | AsyncSession, call: Callable[[], None]) -> None:
+    """
+    Call *call* once the host's transaction on *connection* has committed, and never if it rolls back.
+
+    That holds for the host's savepoints too: what is rolled back to one of them is forgotten. A connection without a
+    transaction has committed already.
+    """
+    conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    sync = conn.sync_connection
+    if sync is None or not sync.in_transaction():
+        call()
+        return
+    waiting = _waiting.get(sync)
+    if waiting is None:
+        waiting = _waiting[sync] = []
+        event.listen(sync, "commit", _committed)
+        event.listen(sync, "rollback", _rolled_back)
+        event.listen(sync, "rollback_savepoint", _rolled_back_to)
+    inside = set()
+    nested: Any = sync.get_nested_transaction()
+    while nested is not None:
+        inside.add(nested._savepoint)  # noqa: SLF001  # the name that `rollback_savepoint` is called with
+        nested = nested._previous_nested  # noqa: SLF001
+    waiting.append((inside, call))
+
+
+_waiting: WeakKeyDictionary[Connection, list[tuple[set[str], Callable[[], None]]]] = WeakKeyDictionary()
+"""What each host connection's commit sets going, with the savepoints that it was asked in."""
+
+
+def _committed(sync: Connection) -> None:
+    waiting, _waiting[sync][:] = list(_waiting[sync]), []
+    for _, call in waiting:
+        call()
+
+
+def _rolled_back(sync: Connection) -> None:
+    _waiting[sync].clear()
+
+
+def _rolled_back_to(sync: Connection, name: str, _context: None) -> None:
+    _waiting[sync][:] = [(inside, call) for inside, call in _waiting[sync] if name not in inside]
+
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    DatabaseUnavailable,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether *error* says that the connection is gone, and nothing about the rows."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error.orig.__cause__ if error.orig else None, _LOST)
+    return isinstance(error, _LOST)
+
+
+def is_rejected(error: BaseException) -> bool:
+    """Whether *error* says that PostgreSQL refused the rows themselves, so that trying them again cannot help."""
+    # Class 22 is data, class 23 an integrity constraint, 54 a limit (PostgreSQL documentation, appendix A).
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, DBAPIError) and code[:2] in ("22", "23", "54")
