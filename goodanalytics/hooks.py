@@ -1,0 +1,113 @@
+"""
+What the host asked to be told.
+
+`link_click` hooks run inside the redirect, all at once, within one budget, and may set cookies; a slow or failing one is cut
+off and reported. All other hooks run after the commit, each in a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from goodanalytics.core.hits import Hit
+from goodanalytics.core.plan import Outcome
+
+CLICK_BUDGET = 0.050  # seconds, for all `link_click` hooks together
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """
+    What a hook is called with.
+
+    Attributes:
+        name: The hook's name, which is the event type.
+        hit: What was done.
+        outcome: What became of it; `None` in `link_click`, which runs before anything is written.
+    """
+
+    name: str
+    hit: Hit
+    outcome: Outcome | None
+
+
+Hook = Callable[[Happened], "Awaitable[Any] | Any"]
+"""A function or coroutine function. What a `link_click` hook returns is a mapping of cookies to set, or `None`."""
+
+
+class Hooks:
+    """The host's functions by the name of what they wait for."""
+
+    def __init__(self, report: Callable[[BaseException, str], None]) -> None:
+        self._report = report
+        self._waiting: dict[str, list[Hook]] = defaultdict(list)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on(self, name: str) -> Callable[[Hook], Hook]:
+        """
+        Register the decorated function for *name*: an event type, such as `sale` or `link_click`.
+
+        >>> from goodanalytics.hooks import Hooks
+        >>> hooks = Hooks(report=lambda error, doing: None)
+        >>> @hooks.on("sale")
+        ... async def thank(happened): ...
+        """
+
+        def register(hook: Hook) -> Hook:
+            self._waiting[name].append(hook)
+            return hook
+
+        return register
+
+    def off(self, name: str, hook: Hook) -> None:
+        """Take *hook* back; nothing happens when it is not registered."""
+        if hook in self._waiting[name]:
+            self._waiting[name].remove(hook)
+
+    def notify(self, hits: Sequence[Hit], outcomes: Sequence[Outcome]) -> None:
+        """Start the hooks of what was recorded. Call after the commit."""
+        for hit, outcome in zip(hits, outcomes, strict=True):
+            name = str(hit.event_type)
+            if outcome.status != "recorded" or name == "link_click":
+                continue
+            for hook in self._waiting.get(name, ()):
+                task = asyncio.get_running_loop().create_task(self._call(hook, Happened(name, hit, outcome)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def gather(self, hit: Hit, budget: float = CLICK_BUDGET) -> list[Any]:
+        """Run the `link_click` hooks side by side and return what those answered that were done within *budget* seconds."""
+        waiting = self._waiting.get("link_click", ())
+        if not waiting:
+            return []
+        tasks = [asyncio.ensure_future(_result(hook, Happened("link_click", hit, None))) for hook in waiting]
+        done, late = await asyncio.wait(tasks, timeout=budget)
+        for task in late:
+            task.cancel()
+            self._report(
+                TimeoutError(f"a link_click hook took longer than {budget * 1_000:.0f} ms"), "running hooks"
+            )
+        for task in done:
+            if (error := task.exception()) is not None:
+                self._report(error, "running hooks")
+        return [task.result() for task in tasks if task in done and task.exception() is None]
+
+    async def settle(self) -> None:
+        """Wait for the hooks that are still running."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _call(self, hook: Hook, happened: Happened) -> None:
+        try:
+            await _result(hook, happened)
+        except Exception as error:  # noqa: BLE001  # a host's function may raise anything, and must not stop the worker
+            self._report(error, f"running a hook for {happened.name}")
+
+
+async def _result(hook: Hook, happened: Happened) -> Any:
+    answer = hook(happened)
+    return await answer if isinstance(answer, Awaitable) else answer

@@ -1,0 +1,262 @@
+"""
+ACT: make hits that are safe into what is known, in one transaction a batch.
+
+`process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
+REST room call it with one, inside the host's transaction when the host passes its connection.
+
+    understand (pure) → ledger.receive → ledger.load → Plan.add for each (pure) → ledger.apply → commit → hooks
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import ipaddress
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from goodanalytics.config import Config
+from goodanalytics.core import devices, sources, urls
+from goodanalytics.core.hits import Hit
+from goodanalytics.core.places import Place
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.errors import Busy, DatabaseUnavailable
+from goodanalytics.geo import GeoReader
+from goodanalytics.hooks import Hooks
+from goodanalytics.log.postgres import Entry, PostgresLog
+from goodanalytics.store import ledger
+from goodanalytics.store.database import Database, after_commit, is_lost, is_rejected, savepoint
+
+ATTEMPTS = 8
+"""How often a batch decides again when others are faster; each time at least one of them got through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The engine with what it needs."""
+
+    config: Config
+    database: Database
+    hooks: Hooks
+    geo: GeoReader | None
+
+    async def now(self, hits: Sequence[Hit], connection: Any = None) -> list[Outcome]:
+        """
+        Process *hits* at once, without the log.
+
+        Args:
+            connection: The host's own `AsyncConnection` or `AsyncSession`: everything commits or vanishes with it, and
+                hooks wait for its commit. Without one, a transaction of our own.
+
+        Raises:
+            Busy: Others kept changing the same visitors.
+        """
+        if connection is not None:
+            outcomes = await self.process(connection, hits)
+            await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
+            return outcomes
+        async with self.database.begin() as conn:
+            outcomes = await self.process(conn, hits)
+        self.hooks.notify(hits, outcomes)
+        return outcomes
+
+    async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
+        """
+        Write what *hits* mean, in the transaction of *conn*. The outcomes stand in the order of the hits.
+
+        Raises:
+            Busy: Others kept changing the same visitors, `ATTEMPTS` times.
+        """
+        t = self.database.tables
+        recording = [hit for hit in hits if not hit.quiet]
+        repeated = await ledger.receive(conn, t, recording) if recording else {}
+        outcomes: dict[int, Outcome] = {}
+        taken: set[tuple[Any, Any]] = set()
+        fresh: list[tuple[int, Understood]] = []
+        for index, hit in enumerate(hits):
+            key = (hit.workspace_id, hit.id)
+            if not hit.quiet and (key in repeated or key in taken):
+                outcomes[index] = _repetition(hit, repeated.get(key, hit.digest))
+            else:
+                taken.add(key)
+                fresh.append((index, self.understand(hit)))
+        for _ in range(ATTEMPTS if fresh else 0):
+            with suppress(ledger.Stale):
+                async with savepoint(conn) as inner:
+                    plan = await self._plan(inner, [understood for _, understood in fresh])
+                    decided = [(index, plan.add(understood)) for index, understood in fresh]
+                    await ledger.apply(inner, t, plan)
+                return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
+        if fresh:
+            raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
+        return [outcome for _, outcome in sorted(outcomes.items())]
+
+    async def _plan(self, conn: Any, batch: Sequence[Understood]) -> Plan:
+        session = self.config.session
+        state = await ledger.load(
+            conn,
+            self.database.tables,
+            [(u.hit.workspace_id, identifier) for u in batch for identifier in u.identifiers],
+            [
+                (u.hit.workspace_id, u.hit.signals.visitor_id)
+                for u in batch
+                if u.hit.signals.visitor_id is not None
+            ],
+            (min(u.hit.occurred_at for u in batch), max(u.hit.occurred_at for u in batch)),
+            session.timeout,
+        )
+        return Plan(state, SessionPolicy(session.timeout, session.split_on_source))
+
+    def understand(self, hit: Hit) -> Understood:
+        """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
+        parts = urls.parts(hit.url)
+        if hit.source is not None:
+            source: sources.Source | None = sources.Source.from_json(hit.source)
+        elif hit.origin == "server" and hit.referrer is None and "utm_" not in (hit.url or ""):
+            source = None
+        else:
+            source = sources.classify(hit.url, hit.referrer, self.config.own_hosts)
+        return Understood(
+            hit=hit,
+            source=source,
+            device=devices.parse(hit.client.user_agent, hit.client.hints, hit.client.touch_points),
+            place=self._place(hit),
+            url=urls.clean(hit.url),
+            host=parts.host,
+            path=parts.path if hit.url is not None else None,
+            referrer=urls.clean(hit.referrer),
+            ip=kept_ip(hit.client.ip, self.config.keep_ip),
+        )
+
+    def _place(self, hit: Hit) -> Place | None:
+        if hit.client.country is not None:
+            return Place(country=hit.client.country)
+        if self.geo is None or hit.client.ip is None:
+            return None
+        return self.geo.lookup(hit.client.ip)
+
+
+def _repetition(hit: Hit, digest: str | None) -> Outcome:
+    if hit.digest is not None and digest is not None and hit.digest != digest:
+        return Outcome(hit.id, "conflict", reason="the same key was used before with another body")
+    return Outcome(hit.id, "repeated")
+
+
+def kept_ip(ip: str | None, keep: str) -> str | None:
+    """*ip* as it may be stored: whole, as its /24 or /48 network (what Google Analytics masked), or not at all."""
+    if ip is None or keep == "off":
+        return None
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if keep == "full":
+        return str(address)
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+
+
+class Worker:
+    """
+    The loop that takes hits out of the log and processes them.
+
+    It is woken by appends in its own process and looks by itself every `worker_interval`. Several workers, in one process
+    or many, share the load; a visitor's hits stay in order because a shard is claimed by one worker at a time.
+    """
+
+    def __init__(self, ingest: Ingest, log: PostgresLog) -> None:
+        self._ingest = ingest
+        self._log = log
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work in the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="goodanalytics worker")
+
+    async def stop(self) -> None:
+        """Stop after the batch that is being processed; what is in the log stays there."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def drain(self) -> int:
+        """Process everything that is in the log now, and return how many hits that were."""
+        total = 0
+        while taken := await self.work():
+            total += taken
+        return total
+
+    async def work(self) -> int:
+        """Take one batch out of the log and process it, in one transaction. Returns its size; 0 when nothing was free."""
+        config, database = self._ingest.config, self._ingest.database
+        async with database.begin() as conn:
+            entries = await self._log.claim(conn, config.batch_size)
+            done = await self._settle(conn, entries)
+        self._ingest.hooks.notify([hit for hit, _ in done], [outcome for _, outcome in done])
+        return len(entries)
+
+    async def _settle(self, conn: Any, entries: Sequence[Entry]) -> list[tuple[Hit, Outcome]]:
+        """Process *entries*; where that fails, halve them until the hit that is to blame stands alone, and set it aside."""
+        if not entries:
+            return []
+        if any(entry.hit is None for entry in entries):
+            await self._log.set_aside(
+                conn, [e for e in entries if e.hit is None], "cannot be read", self._now
+            )
+            entries = [entry for entry in entries if entry.hit is not None]
+        hits = [entry.hit for entry in entries if entry.hit is not None]
+        try:
+            async with savepoint(conn) as inner:
+                return list(zip(hits, await self._ingest.process(inner, hits), strict=True))
+        except Busy:
+            raise
+        except Exception as error:
+            if is_lost(error) or not (
+                is_rejected(error)
+                or isinstance(error, ValueError | TypeError | LookupError | ArithmeticError)
+            ):
+                raise
+            if len(entries) == 1:
+                self._ingest.config.report(error, f"processing hit {hits[0].id}, which is now set aside")
+                await self._log.set_aside(conn, entries, f"{type(error).__name__}: {error}", self._now)
+                return []
+            middle = len(entries) // 2
+            return await self._settle(conn, entries[:middle]) + await self._settle(conn, entries[middle:])
+
+    @property
+    def _now(self) -> Any:
+        return self._ingest.config.clock()
+
+    async def _run(self) -> None:
+        config = self._ingest.config
+        pause = config.worker_interval
+        while True:
+            try:
+                if await self.work():
+                    pause = config.worker_interval
+                    continue
+            except DatabaseUnavailable as error:
+                config.report(error, "looking into the log")
+                pause = min(pause * 2, timedelta(seconds=30))
+            except Exception as error:  # noqa: BLE001  # the worker outlives whatever one batch meets
+                config.report(error, "processing the log")
+                pause = min(pause * 2, timedelta(seconds=30))
+            await self._log.wait(pause)
+
+
+def is_excluded(config: Config, scope: Any) -> bool:
+    """Whether the host asked us to keep our hands off this request."""
+    path: str = scope["path"]
+    for rule in config.exclude:
+        if callable(rule):
+            if rule(scope):
+                return True
+        elif path == rule or path.startswith(rule.rstrip("/") + "/") or fnmatch.fnmatchcase(path, rule):
+            return True
+    return False

@@ -1,0 +1,275 @@
+"""
+Visitors, identities, merges, sessions and events: what a batch reads before and writes after its plan.
+
+A batch costs the same number of statements whatever its size. Rows travel as one JSON text per statement and are taken
+apart by `json_to_recordset`, so a statement has one parameter and any number of rows.
+
+Locks, in this order, so that no two batches can wait for each other in a circle:
+receipts (inserted sorted by hit) → visitors (locked sorted by id) → identities (inserted sorted by kind and value).
+Whoever loses a race for an identity rolls back to before the visitors and decides again (`Stale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Table, select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.expression import TextualSelect
+
+from goodanalytics.core.hits import Hit
+from goodanalytics.core.identity import Identifier
+from goodanalytics.core.plan import ClickFacts, IdentityRow, Plan, State
+from goodanalytics.core.sessions import Session
+from goodanalytics.core.sources import Source
+from goodanalytics.core.visitors import Visitor
+from goodanalytics.store.database import as_json, run
+from goodanalytics.store.tables import Tables
+
+
+class Stale(Exception):
+    """Not an error: somebody else was faster. The state that a plan was made from is no longer what the database holds."""
+
+
+async def receive(
+    conn: AsyncConnection, t: Tables, hits: Sequence[Hit]
+) -> dict[tuple[UUID, UUID], str | None]:
+    """
+    Note the ids of *hits*, and say which were here before.
+
+    Returns:
+        For each (workspace, id) that is a repetition: the digest that was noted then. A hit that repeats another of the
+        same batch is the caller's to find.
+    """
+    rows = [
+        {"workspace_id": h.workspace_id, "hit_id": h.id, "digest": h.digest, "received_at": h.received_at}
+        for h in hits
+    ]
+    taken = await conn.execute(
+        text(
+            f"{_insert(t.receipts)} ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id"
+        ),
+        {"rows": as_json(rows)},
+    )
+    fresh = {(row.workspace_id, row.hit_id) for row in taken}
+    repeated = {(h.workspace_id, h.id) for h in hits} - fresh
+    if not repeated:
+        return {}
+    workspaces, ids = zip(*sorted(repeated), strict=True)
+    noted = await run(
+        conn,
+        f"SELECT r.workspace_id, r.hit_id, r.digest FROM {t.receipts} r "
+        "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, hit_id) "
+        "ON r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id",
+        workspaces=list(workspaces),
+        ids=list(ids),
+    )
+    return {(row.workspace_id, row.hit_id): row.digest for row in noted}
+
+
+async def load(
+    conn: AsyncConnection,
+    t: Tables,
+    identifiers: Iterable[tuple[UUID, Identifier]],
+    visitor_ids: Iterable[tuple[UUID, UUID]],
+    span: tuple[datetime, datetime],
+    silence: timedelta,
+) -> State:
+    """
+    Read, and lock, all that a batch can touch.
+
+    Args:
+        identifiers: The evidence of all hits, each with its workspace.
+        visitor_ids: Visitors that hits name themselves.
+        span: First and last time of the batch; visits that end before or begin after it, by *silence*, stay away.
+
+    Raises:
+        Stale: A visitor was merged while we waited for its lock.
+    """
+    identities = await _identities(conn, t, sorted(set(identifiers)))
+    named = {(row.workspace_id, row.visitor_id) for row in identities.values()} | set(visitor_ids)
+    visitors = await _persons(conn, t, sorted(named))
+    if any((row.workspace_id, row.visitor_id) not in visitors for row in identities.values()):
+        raise Stale
+    return State(
+        identities=identities,
+        visitors=visitors,
+        sessions=await _sessions(conn, t, sorted(visitors), span, silence),
+        clicks=await _clicks(conn, t, [row for row in identities.values() if row.kind == "click"]),
+    )
+
+
+async def _identities(
+    conn: AsyncConnection, t: Tables, identifiers: Sequence[tuple[UUID, Identifier]]
+) -> dict[tuple[UUID, str, str], IdentityRow]:
+    if not identifiers:
+        return {}
+    rows = [{"workspace_id": w, "kind": str(i.kind), "value": i.value} for w, i in identifiers]
+    # A click is asked for together with who landed with it.
+    rows += [{**row, "kind": "landing"} for row in rows if row["kind"] == "click"]
+    found = await conn.execute(
+        _typed(
+            f"SELECT i.* FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, kind text, value text) "
+            f"JOIN {t.identities} i USING (workspace_id, kind, value)",
+            t.identities,
+        ),
+        {"rows": as_json(rows)},
+    )
+    return {(r.workspace_id, r.kind, r.value): IdentityRow(**r._mapping) for r in found}
+
+
+async def _persons(
+    conn: AsyncConnection, t: Tables, named: Sequence[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], Visitor]:
+    """Every row of every person that one of the *named* rows belongs to, locked in the order of their ids."""
+    if not named:
+        return {}
+    workspaces, ids = zip(*named, strict=True)
+    found = await conn.execute(
+        _typed(
+            f"SELECT v.* FROM {t.visitors} v WHERE (v.workspace_id, v.canonical_id) IN ("
+            f"SELECT m.workspace_id, m.canonical_id FROM {t.visitors} m "
+            "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) USING (workspace_id, id)"
+            ") ORDER BY v.workspace_id, v.id FOR UPDATE",
+            t.visitors,
+        ),
+        {"workspaces": list(workspaces), "ids": list(ids)},
+    )
+    return {(r.workspace_id, r.id): Visitor(**r._mapping) for r in found}
+
+
+async def _sessions(
+    conn: AsyncConnection,
+    t: Tables,
+    visitors: Sequence[tuple[UUID, UUID]],
+    span: tuple[datetime, datetime],
+    silence: timedelta,
+) -> list[Session]:
+    if not visitors:
+        return []
+    workspaces, ids = zip(*visitors, strict=True)
+    found = await conn.execute(
+        _typed(
+            f"SELECT s.* FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, visitor_id) "
+            f"JOIN {t.sessions} s USING (workspace_id, visitor_id) "
+            "WHERE s.last_event_at >= :since AND s.started_at <= :until",
+            t.sessions,
+        ),
+        {
+            "workspaces": list(workspaces),
+            "ids": list(ids),
+            "since": span[0] - silence,
+            "until": span[1] + silence,
+        },
+    )
+    return [Session(**r._mapping) for r in found]
+
+
+async def _clicks(
+    conn: AsyncConnection, t: Tables, clicks: Sequence[IdentityRow]
+) -> dict[tuple[UUID, UUID], ClickFacts]:
+    """Where the clicks came from. An identity knows its click's visitor and time, so this is a look-up by primary key."""
+    if not clicks:
+        return {}
+    rows = [
+        {
+            "workspace_id": c.workspace_id,
+            "visitor_id": c.visitor_id,
+            "occurred_at": c.first_seen_at,
+            "id": c.hit_id,
+        }
+        for c in clicks
+    ]
+    found = await conn.execute(
+        _typed(
+            "SELECT e.workspace_id, e.id, e.acquisition, e.link_id FROM json_to_recordset(CAST(:rows AS json)) "
+            "AS k (workspace_id uuid, visitor_id uuid, occurred_at timestamptz, id uuid) "
+            f"JOIN {t.events} e USING (workspace_id, visitor_id, occurred_at, id) WHERE e.event_type = 'link_click'",
+            t.events,
+            only=("workspace_id", "id", "acquisition", "link_id"),
+        ),
+        {"rows": as_json(rows)},
+    )
+    return {(r.workspace_id, r.id): ClickFacts(Source.from_json(r.acquisition), r.link_id) for r in found}
+
+
+async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+    """
+    Write everything that *plan* changes.
+
+    Raises:
+        Stale: Another batch bound one of the identities first.
+    """
+    if plan.identities:
+        bound = await conn.execute(
+            text(f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING"),
+            {"rows": as_json(plan.identities)},
+        )
+        if bound.rowcount != len(plan.identities):
+            raise Stale
+    await record_visitors(conn, t, plan)
+    if plan.merges:
+        await conn.execute(text(_insert(t.merges)), {"rows": as_json(plan.merges)})
+    if plan.conflicts:
+        await conn.execute(
+            text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
+            {"rows": as_json(list(plan.conflicts.values()))},
+        )
+    await record_sessions(conn, t, plan)
+    await record_events(conn, t, plan)
+
+
+async def record_visitors(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+    """Write the rows of visitors that *plan* made or changed. Their locks are ours since `load`."""
+    if rows := plan.visitors:
+        await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
+
+
+async def record_sessions(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+    """Write the visits that *plan* opened or continued; their visitor's lock guards them."""
+    if rows := plan.sessions:
+        await conn.execute(text(_upsert(t.sessions)), {"rows": as_json(rows)})
+
+
+async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+    """Add the events of *plan*. Receipts have seen to it that each is new."""
+    if plan.events:
+        await conn.execute(text(_insert(t.events)), {"rows": as_json(plan.events)})
+
+
+@lru_cache(maxsize=256)
+def _insert(table: Table) -> str:
+    """`INSERT … SELECT …` from a JSON array of rows in the parameter `rows`; clauses may follow."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    names = ", ".join(f'"{column.name}"' for column in table.c)
+    kinds = ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.c)
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds})"
+
+
+@lru_cache(maxsize=256)
+def _upsert(table: Table) -> str:
+    keys = ", ".join(column.name for column in table.primary_key)
+    sets = ", ".join(f'"{c.name}" = excluded."{c.name}"' for c in table.c if not c.primary_key)
+    return f"{_insert(table)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
+
+
+@lru_cache(maxsize=256)
+def _typed(sql: str, table: Table, *, only: tuple[str, ...] | None = None) -> TextualSelect:
+    """*sql* whose result columns have the types of *table*'s."""
+    return text(sql).columns(*(c for c in table.c if only is None or c.name in only))
+
+
+async def find_session(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, session_id: UUID
+) -> Session | None:
+    """One visit by its id."""
+    found = await conn.execute(
+        select(t.sessions).where(t.sessions.c.workspace_id == workspace_id, t.sessions.c.id == session_id)
+    )
+    row: Any = found.one_or_none()
+    return None if row is None else Session(**row._mapping)

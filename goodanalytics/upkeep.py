@@ -1,0 +1,54 @@
+"""
+ACT: what must be done now and then so that everything else goes on: partitions of the months ahead.
+
+Every process does it, at start and then every few hours; whoever comes second finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from goodanalytics.config import Config
+from goodanalytics.migrations import partitions
+from goodanalytics.store.database import Database
+
+EVERY = 6 * 60 * 60  # seconds
+MONTHS_AHEAD = 2
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """The loop, one per process."""
+
+    config: Config
+    database: Database
+    _task: asyncio.Task[None] | None = field(default=None)
+
+    async def once(self) -> list[str]:
+        """Make the partitions of this month and the next two; returns the names of those that were missing."""
+        async with self.database.begin() as conn:
+            return await partitions.ensure(
+                conn, self.database.tables.schema, self.config.clock(), ahead=MONTHS_AHEAD
+            )
+
+    def start(self) -> None:
+        """Begin to repeat it in the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="goodanalytics upkeep")
+
+    async def stop(self) -> None:
+        """Stop repeating it."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await self.once()
+            except Exception as error:  # noqa: BLE001  # upkeep tries again later, whatever went wrong
+                self.config.report(error, "making partitions")

@@ -1,0 +1,140 @@
+"""
+The outermost ASGI object: our rooms by path, the host behind the middleware, and our life tied to the server's.
+
+No framework runs the lifespan of a mounted app, so this one owns it: start ours, forward the host's; a host without one
+(Django raises) is answered for. Where no lifespan comes at all (httpx.ASGITransport, a server with lifespan off), we start
+on the first request, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from goodanalytics.config import Config
+from goodanalytics.errors import GoodAnalyticsError
+from goodanalytics.web import rooted
+from goodanalytics.web.middleware import Middleware
+from goodanalytics.web.reading import headers_of
+
+Call = Callable[[], Awaitable[None]]
+
+
+class House:
+    """`House(app, config, rooms, start, stop)` is an ASGI app."""
+
+    def __init__(
+        self, app: ASGIApp, config: Config, rooms: Mapping[str, ASGIApp], start: Call, stop: Call
+    ) -> None:
+        self._host = app
+        self._guest = Middleware(app, config)
+        self._config = config
+        self._rooms = dict(sorted(rooms.items(), key=lambda room: -len(room[0])))
+        self._start = start
+        self._stop = stop
+        self._is_started = False
+        self._failed_at: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the request to the room that it is for."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if scope["type"] == "http":
+            if not self._is_started:
+                await self._start_late()
+            if self._config.link_domains and self._is_link_domain(scope):
+                await self._rooms[self._config.link_path](scope, receive, send)
+                return
+            for prefix, room in self._rooms.items():
+                if (inside := rooted(scope, prefix)) is not None:
+                    await room(inside, receive, send)
+                    return
+        await self._guest(scope, receive, send)
+
+    def _is_link_domain(self, scope: Scope) -> bool:
+        return headers_of(scope).get("host", "").lower() in self._config.link_domains
+
+    async def _start_late(self) -> None:
+        """Start because no lifespan did. A failure is reported, and tried again with the next request after a while."""
+        now = asyncio.get_running_loop().time()
+        if self._failed_at is not None and now - self._failed_at < RETRY_START:
+            return
+        try:
+            await self._start()
+        except GoodAnalyticsError as error:
+            self._failed_at = now
+            self._config.report(error, "starting")
+        else:
+            self._is_started = True
+            self._failed_at = None
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start ours, then the host's; stop the host's, then ours."""
+        host = _HostLife(self._host, scope)
+        await receive()
+        try:
+            await self._start()
+            self._is_started = True
+            await host.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            await host.stop()
+        finally:
+            self._is_started = False
+            await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+RETRY_START = 5.0  # seconds between two late starts
+
+
+class _HostLife:
+    """The host's own lifespan, spoken to as a server would."""
+
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+        self._app = app
+        self._scope = scope
+        self._to_host: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_host: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Let the host start; one that knows no lifespan is left alone. Its own failure to start is raised."""
+        self._task = asyncio.get_running_loop().create_task(self._speak())
+        await self._to_host.put({"type": "lifespan.startup"})
+        answer = await self._answer()
+        if answer is None:
+            self._task = None
+        elif answer["type"] == "lifespan.startup.failed":
+            raise RuntimeError(answer.get("message") or "the app failed to start")
+
+    async def stop(self) -> None:
+        """Let the host stop."""
+        if self._task is None:
+            return
+        await self._to_host.put({"type": "lifespan.shutdown"})
+        await self._answer()
+        await asyncio.wait([self._task], timeout=10)
+
+    async def _speak(self) -> None:
+        await self._app(self._scope, self._to_host.get, self._from_host.put)
+
+    async def _answer(self) -> Message | None:
+        """The host's next word; `None` when it ended or raised without one, as a host without lifespan does."""
+        if self._task is None:
+            return None
+        word = asyncio.ensure_future(self._from_host.get())
+        await asyncio.wait([word, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if word.done():
+            return word.result()
+        word.cancel()
+        if self._task.done() and not self._task.cancelled():
+            self._task.exception()  # marks it as seen; a host without lifespan may raise anything
+        return None

@@ -1,0 +1,95 @@
+"""
+The middleware: knows each document's visitor and keeps the cookies alive. It records nothing; the tracker does.
+
+Cookies are set on documents only: HTML that a browser navigated to, never on what a shared cache may keep, never against a
+privacy signal. The host's exceptions pass through untouched; ours never reach it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http.cookies import SimpleCookie
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from goodanalytics.config import Config
+from goodanalytics.web.reading import SCOPE_KEY, Visit, read_visit
+
+
+class Middleware:
+    """Pure ASGI: `Middleware(app, config)`."""
+
+    def __init__(self, app: ASGIApp, config: Config) -> None:
+        self.app = app
+        self.config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave a `Visit` in the scope, and cookies on the document."""
+        if scope["type"] != "http" or SCOPE_KEY in scope:
+            await self.app(scope, receive, send)
+            return
+        try:
+            visit = read_visit(scope, self.config)
+        except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
+            self.config.report(error, "reading a request")
+            await self.app(scope, receive, send)
+            return
+        scope[SCOPE_KEY] = visit
+        if visit.refusal is not None:
+            await self.app(scope, receive, send)
+            return
+
+        is_navigation = _is_navigation(scope, visit)
+
+        async def send_with_cookies(message: Message) -> None:
+            if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
+                headers = MutableHeaders(scope=message)
+                if _may_carry_cookies(headers, visit):
+                    for cookie in cookies_for(visit):
+                        headers.append("set-cookie", cookie)
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookies)
+
+
+def _is_navigation(scope: Scope, visit: Visit) -> bool:
+    """Whether a browser asked for a document (Fetch Metadata; older browsers say so in Accept)."""
+    if scope["method"] != "GET":
+        return False
+    destination = visit.headers.get("sec-fetch-dest")
+    return destination == "document" if destination else "text/html" in visit.headers.get("accept", "")
+
+
+def _may_carry_cookies(headers: MutableHeaders, visit: Visit) -> bool:
+    kept = headers.get("cache-control", "").lower()
+    if "public" in kept or "s-maxage" in kept or "immutable" in kept:
+        return False
+    return visit.was_resolved or headers.get("content-type", "").startswith("text/html")
+
+
+def cookies_for(visit: Visit) -> list[str]:
+    """The `Set-Cookie` values that keep this visitor known: the browser's id, and the click that it landed with."""
+    names = visit.config.cookies
+    values = [cookie(visit, names.anonymous, visit.anonymous_id, http_only=True)]
+    if visit.landed_with is not None:
+        values.append(cookie(visit, names.click, str(visit.landed_with), http_only=False))
+    return values
+
+
+def cookie(visit: Visit, name: str, value: str, *, http_only: bool, max_age: timedelta | None = None) -> str:
+    """One `Set-Cookie` value with the configured life and reach."""
+    settings = visit.config.cookies
+    jar: SimpleCookie = SimpleCookie()
+    jar[name] = value
+    morsel = jar[name]
+    morsel["path"] = "/"
+    morsel["max-age"] = int((settings.max_age if max_age is None else max_age).total_seconds())
+    morsel["samesite"] = settings.same_site.capitalize()
+    if settings.domain:
+        morsel["domain"] = settings.domain
+    if visit.is_secure:
+        morsel["secure"] = True
+    if http_only:
+        morsel["httponly"] = True
+    return morsel.OutputString()

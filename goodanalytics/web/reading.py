@@ -1,0 +1,207 @@
+"""
+What a request shows of its visitor: cookies, address, machine, and whether they may be followed at all.
+
+The address is the socket's, unless the socket is a trusted proxy: then `X-Forwarded-For` is read from the right, past every
+trusted proxy, to the first address that no proxy of ours vouches for. What stands further left may be anybody's invention.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from uuid import UUID
+
+from starlette.types import Scope
+
+from goodanalytics.config import Config, type_of_network
+from goodanalytics.core import bots
+from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
+from goodanalytics.core.places import from_headers
+from goodanalytics.core.urls import parameters
+from goodanalytics.ingest import is_excluded
+
+SCOPE_KEY = "goodanalytics"
+"""Where the middleware leaves the `Visit` for `analytics.visitor(request)`."""
+
+MAX_USER_AGENT = 512  # characters
+MAX_HINT = 256  # characters
+
+
+@dataclass(slots=True)
+class Visit:
+    """
+    One request, as far as it tells of its visitor.
+
+    Attributes:
+        anonymous_id: From the cookie; a new one when the browser has none.
+        is_new: Whether *anonymous_id* was made for this request.
+        click_id: From `?ga_id=`, else from the cookie.
+        refusal: Why this visitor is not followed, or `None`.
+        was_resolved: Whether the host asked who it is, so that the cookie is worth setting.
+    """
+
+    config: Config
+    headers: Mapping[str, str]
+    cookies: Mapping[str, str]
+    host: str
+    is_secure: bool
+    client: Client
+    anonymous_id: str
+    is_new: bool
+    click_id: UUID | None
+    landed_with: UUID | None
+    refusal: str | None
+    was_resolved: bool = field(default=False)
+
+    @property
+    def workspace_id(self) -> UUID:
+        """The workspace of the host that was asked."""
+        return self.config.workspace_of(self.host)
+
+    @property
+    def signals(self) -> Signals:
+        """Who it may be."""
+        return Signals(anonymous_id=self.anonymous_id, click_id=self.click_id)
+
+
+def visit_of(scope: Scope, config: Config) -> Visit:
+    """Read *scope*, or take what the middleware has read already."""
+    found = scope.get(SCOPE_KEY)
+    return found if isinstance(found, Visit) else read_visit(scope, config)
+
+
+def read_visit(scope: Scope, config: Config) -> Visit:
+    """Read everything that we use of a request. Never raises for anything that a client can send."""
+    headers = headers_of(scope)
+    cookies = cookies_of(headers)
+    is_proxied = _is_trusted(_peer(scope), config)
+    known = _usable(cookies.get(config.cookies.anonymous))
+    landed_with = _landed_with(scope)
+    scheme = headers.get("x-forwarded-proto", "") if is_proxied else ""
+    return Visit(
+        config=config,
+        headers=headers,
+        cookies=cookies,
+        host=headers.get("host", "").lower(),
+        is_secure=(scheme or scope.get("scheme", "http")).split(",")[0].strip() in ("https", "wss"),
+        client=_client(scope, headers, config),
+        anonymous_id=known or config.new_token(),
+        is_new=known is None,
+        click_id=landed_with or uuid_or_none(cookies.get(config.cookies.click)),
+        landed_with=landed_with,
+        refusal=_refusal(scope, headers, config),
+    )
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The request's headers by lower-cased name; repeated ones joined by commas (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name in found:
+            found[name] += ("; " if name == "cookie" else ", ") + value
+        else:
+            found[name] = value
+    return found
+
+
+def cookies_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The request's cookies; what cannot be read is passed over, the rest is kept."""
+    found: dict[str, str] = {}
+    for part in headers.get("cookie", "").split(";"):
+        name, equals, value = part.strip().partition("=")
+        if not equals or name in found:
+            continue
+        try:
+            found[name] = next(iter(SimpleCookie({name: value}).values())).value if '"' in value else value
+        except (CookieError, StopIteration):
+            continue
+    return found
+
+
+def client_address(scope: Scope, config: Config) -> str | None:
+    """The visitor's address; see the module's rule on proxies."""
+    return _address(scope, headers_of(scope), config)
+
+
+def _client(scope: Scope, headers: Mapping[str, str], config: Config) -> Client:
+    user_agent = text(headers.get("user-agent"), MAX_USER_AGENT)
+    verdict = bots.judge(user_agent)
+    place = from_headers(headers, config.geo_headers)
+    return Client(
+        ip=_address(scope, headers, config),
+        user_agent=user_agent,
+        hints={name: value[:MAX_HINT] for name, value in headers.items() if name.startswith("sec-ch-ua")},
+        country=None if place is None else place.country,
+        language=text(headers.get("accept-language", "").split(",")[0].split(";")[0], 35),
+        bot=verdict.reasons[0] if verdict.bot else None,
+    )
+
+
+def _address(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
+    address = _peer(scope)
+    if not _is_trusted(address, config):
+        return address
+    for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+        found = _ip(hop)
+        if found is None:
+            return address
+        address = found
+        if not _is_trusted(address, config):
+            break
+    return address
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return _ip(client[0]) if client else None
+
+
+def _ip(value: str) -> str | None:
+    value = value.strip().strip('"')
+    if value.startswith("["):
+        value = value[1:].partition("]")[0]
+    elif value.count(":") == 1:
+        value = value.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(value.partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def _is_trusted(address: str | None, config: Config) -> bool:
+    if address is None or not config.trusted_proxies:
+        return False
+    found = ipaddress.ip_address(address)
+    return any(
+        isinstance(network, type_of_network) and found in network for network in config.trusted_proxies
+    )
+
+
+def _refusal(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
+    if config.respect_privacy_signals and (headers.get("sec-gpc") == "1" or headers.get("dnt") == "1"):
+        return "privacy signal"
+    if bots.is_prefetch(headers):
+        return "prefetch"
+    return "excluded" if is_excluded(config, scope) else None
+
+
+def _landed_with(scope: Scope) -> UUID | None:
+    query: bytes = scope.get("query_string", b"")
+    if b"ga_id=" not in query:
+        return None
+    values = dict(reversed(parameters("http://x/?" + query.decode("latin-1"))))
+    return uuid_or_none(values.get("ga_id"))
+
+
+def _usable(anonymous_id: str | None) -> str | None:
+    return (
+        anonymous_id
+        if anonymous_id
+        and anonymous_id.isascii()
+        and len(anonymous_id) <= MAX_ID
+        and text(anonymous_id) == anonymous_id
+        else None
+    )

@@ -1,0 +1,331 @@
+"""
+The tracker's endpoints: `POST /event`, `POST /click`, `GET /pixel.gif`, and the script itself.
+
+    POST /event → reading.visit_of → core.hits.read_beacon → tokens → log.append → 202
+
+The beacon is hostile input. Its workspace, address, user agent and time are what the server saw. 202 means that the log has
+it; bad data is a 400 that says what and where, never a 5xx; when the log cannot take it, 503 with Retry-After, and the
+script tries again with the same event_id. `X-GoodAnalytics` tells whoever debugs what became of the beacon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Protocol
+
+import msgspec
+from starlette.datastructures import URL, Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from goodanalytics.config import Config
+from goodanalytics.core import tokens, urls
+from goodanalytics.core.hits import (
+    MAX_BODY,
+    MAX_URL,
+    Claim,
+    Edge,
+    EventType,
+    Hit,
+    Refused,
+    Signals,
+    read_beacon,
+    refusals_text,
+    text,
+    uuid_or_none,
+)
+from goodanalytics.errors import Busy, DatabaseUnavailable, GoodAnalyticsError
+from goodanalytics.web import path_below
+from goodanalytics.web.middleware import cookies_for
+from goodanalytics.web.reading import Visit, visit_of
+
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+"""A transparent GIF of one pixel: 43 bytes, the smallest image that every browser takes."""
+
+SCRIPT = "good-analytics.js"
+SCRIPT_V1 = "good-analytics.v1.js"
+"""The same under a name that will never change its meaning, for pages that cannot be deployed again."""
+
+SCRIPT_MAX_AGE = timedelta(hours=1)
+
+
+class Log(Protocol):
+    """Whatever makes hits durable."""
+
+    async def append(self, hits: Sequence[Hit]) -> None:
+        """Return when they are safe."""
+
+
+class Clicks(Protocol):
+    """Whatever turns a link's key into a click; see `web.links`."""
+
+    async def click(self, visit: Visit, key: str, url: str | None, referrer: str | None) -> Hit:
+        """Record a click on the link that the visit's host calls *key*."""
+
+
+Endpoint = Callable[[Visit, Scope, Receive], Awaitable[Response]]
+
+
+class Tracker:
+    """An ASGI app, mounted at `{mount}/t` and `{mount}/js`."""
+
+    def __init__(self, config: Config, log: Log, clicks: Clicks) -> None:
+        self._config = config
+        self._log = log
+        self._clicks = clicks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        response = await self._respond(scope, receive)
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        path, method = path_below(scope), scope["method"]
+        if path in (f"/js/{SCRIPT}", f"/js/{SCRIPT_V1}") or (path in (f"/{SCRIPT}", f"/{SCRIPT_V1}")):
+            return _script(Headers(scope=scope)) if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+        endpoints: dict[str, tuple[str, Endpoint]] = {
+            "/t/event": ("POST", self._event),
+            "/t/click": ("POST", self._click),
+            "/t/pixel.gif": ("GET", self._pixel),
+        }
+        found = endpoints.get(path)
+        if found is None:
+            return _problem(404, "There is nothing here. The tracker's paths are " + ", ".join(endpoints))
+        allowed, endpoint = found
+        visit = visit_of(scope, self._config)
+        if method == "OPTIONS":
+            return self._with_cors(visit, Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"}))
+        if method != allowed:
+            return _not_allowed(f"{allowed}, OPTIONS")
+        try:
+            response = await endpoint(visit, scope, receive)
+        except (Busy, DatabaseUnavailable) as error:
+            self._config.report(error, "taking a hit")
+            wait = error.retry_after if isinstance(error, Busy) else 5
+            response = _problem(503, "The hit could not be made safe. Send it again, with the same event_id")
+            response.headers["Retry-After"] = str(wait)
+        except GoodAnalyticsError as error:
+            response = _problem(error.status_hint, str(error))
+        except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
+            self._config.report(error, "taking a hit")
+            response = _problem(503, "The hit could not be taken. Send it again, with the same event_id")
+            response.headers["Retry-After"] = "30"
+        return self._with_cors(visit, response)
+
+    async def _event(self, visit: Visit, _scope: Scope, receive: Receive) -> Response:
+        body = await _body(receive)
+        if visit.refusal is not None:
+            return _dropped(visit.refusal)
+        claims, refusals = read_beacon(body, self._edge(visit), self._config.new_id)
+        hits: list[Hit] = []
+        for index, claim in enumerate(claims):
+            believed = self._believed(claim)
+            if isinstance(believed, str):
+                refusals.append(Refused(index, "token", believed))
+            else:
+                hits.append(believed)
+        if refusals and not hits:
+            return _problem(400, refusals_text(refusals), refusals)
+        await self._log.append(hits)
+        return self._accepted(visit, hits, refusals)
+
+    def _accepted(self, visit: Visit, hits: Sequence[Hit], refusals: Sequence[Refused]) -> Response:
+        response = Response(status_code=202)
+        if refusals:
+            response = _json(202, {"accepted": len(hits), "refused": [_shown(r) for r in refusals]})
+        response.headers["X-GoodAnalytics"] = "accepted" + (f"; refused={len(refusals)}" if refusals else "")
+        response.headers["Cache-Control"] = "no-store"
+        if visit.is_new and any(hit.signals.anonymous_id == visit.anonymous_id for hit in hits):
+            for value in cookies_for(visit):
+                response.headers.append("set-cookie", value)
+        return response
+
+    def _edge(self, visit: Visit) -> Edge:
+        return Edge(
+            workspace_id=visit.workspace_id,
+            now=self._config.clock(),
+            client=visit.client,
+            anonymous_id=None if visit.is_new else visit.anonymous_id,
+            click_id=visit.click_id,
+            cookies=visit.cookies,
+            new_anonymous_id=visit.anonymous_id,
+        )
+
+    def _believed(self, claim: Claim) -> Hit | str:
+        """The hit with what its token vouches for; or why the token is not believed."""
+        hit, config = claim.hit, self._config
+        is_conversion = hit.event_type in (EventType.LEAD, EventType.SALE)
+        if claim.token is None:
+            if is_conversion and config.trust_browser_conversions:
+                return msgspec.structs.replace(hit, trusted=True, signals=_unnamed(hit.signals))
+            return hit
+        if hit.event_type is not EventType.IDENTIFY and not is_conversion:
+            return f"a {hit.event_type} takes no token"
+        use: tokens.Use = "conversion" if is_conversion else "identity"
+        keys = [config.secret_key, *config.previous_secret_keys]
+        claims = tokens.verify(keys, use, claim.token, hit.received_at)
+        if isinstance(claims, str):
+            return claims
+        if claims.get("workspace_id") != str(hit.workspace_id):
+            return "the token is for another workspace"
+        if use == "identity":
+            said = {
+                name: value
+                for name, value in claims.items()
+                if name in ("external_id", "email", "phone", "name")
+            }
+            return msgspec.structs.replace(
+                hit, trusted=True, signals=msgspec.structs.replace(_unnamed(hit.signals), **said)
+            )
+        sent = {"amount_cents": hit.amount_cents, "currency": hit.currency, "key": hit.key}
+        if any(claims.get(name) != value for name, value in sent.items()):
+            return "the token vouches for another amount, currency or key than the body has"
+        return msgspec.structs.replace(hit, trusted=True, signals=_unnamed(hit.signals))
+
+    async def _click(self, visit: Visit, _scope: Scope, receive: Receive) -> Response:
+        body = await _body(receive)
+        try:
+            asked = msgspec.json.decode(body, type=_ClickBody)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _problem(400, f"The body cannot be read: {error}")
+        if visit.refusal is not None:
+            return _dropped(visit.refusal)
+        hit = await self._clicks.click(
+            visit, asked.key, text(asked.url, MAX_URL), text(asked.referrer, MAX_URL)
+        )
+        response = _json(200, {"ga_id": str(hit.id), "status": "ok"})
+        for value in cookies_for(visit) if visit.is_new else ():
+            response.headers.append("set-cookie", value)
+        return response
+
+    async def _pixel(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
+        query = dict(reversed(urls.parameters(f"http://x/?{URL(scope=scope).query}")))
+        response = Response(PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
+        if visit.refusal is not None:
+            response.headers["X-GoodAnalytics"] = f"dropped; reason={visit.refusal}"
+            return response
+        now = self._config.clock()
+        hit = Hit(
+            id=uuid_or_none(query.get("event_id")) or self._config.new_id(),
+            workspace_id=visit.workspace_id,
+            received_at=now,
+            occurred_at=now,
+            event_type=EventType.PAGEVIEW,
+            origin="browser",
+            url=text(query.get("url") or visit.headers.get("referer"), MAX_URL),
+            referrer=text(query.get("referrer"), MAX_URL),
+            title=text(query.get("title")),
+            signals=visit.signals,
+            client=visit.client,
+        )
+        await self._log.append([hit])
+        response.headers["X-GoodAnalytics"] = "accepted"
+        for value in cookies_for(visit):
+            response.headers.append("set-cookie", value)
+        return response
+
+    def _with_cors(self, visit: Visit, response: Response) -> Response:
+        """Let pages of our own other hosts send with cookies; nobody else's script may read an answer."""
+        origin = visit.headers.get("origin", "")
+        host = urls.parts(origin).host
+        if host is not None and host != visit.host and urls.is_listed(host, self._config.own_hosts):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Credentials"] = "true"
+            response.headers["Access-Control-Allow-Headers"] = "content-type"
+            response.headers["Access-Control-Expose-Headers"] = "x-goodanalytics, retry-after"
+            response.headers["Vary"] = "Origin"
+        return response
+
+
+class _ClickBody(msgspec.Struct, forbid_unknown_fields=True):
+    key: str
+    url: str | None = None
+    referrer: str | None = None
+    event_id: str | None = None
+
+
+def _unnamed(signals: Signals) -> Signals:
+    """*signals* without what the page itself claims about the person."""
+    return msgspec.structs.replace(signals, external_id=None, email=None, phone=None, name=None, traits={})
+
+
+async def _body(receive: Receive) -> bytes:
+    """The body, up to one byte more than is read, so that `read_beacon` can tell that it is too long."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        part = message.get("body", b"")
+        if size <= MAX_BODY:
+            parts.append(part[: MAX_BODY + 1 - size])
+        size += len(part)
+        if not message.get("more_body", False):
+            break
+    return b"".join(parts)
+
+
+@cache
+def _script_file() -> tuple[bytes, str]:
+    content = files("goodanalytics.web").joinpath("static", SCRIPT).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+def _script(headers: Headers) -> Response:
+    content, etag = _script_file()
+    about = {
+        "ETag": etag,
+        "Cache-Control": f"public, max-age={int(SCRIPT_MAX_AGE.total_seconds())}",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    if etag in headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=about)
+    return Response(content, media_type="text/javascript", headers=about)
+
+
+def _json(status: int, content: object, media_type: str = "application/json") -> Response:
+    return Response(
+        msgspec.json.encode(content), status, {"Cache-Control": "no-store"}, media_type=media_type
+    )
+
+
+def _problem(status: int, detail: str, refusals: Sequence[Refused] = ()) -> Response:
+    """RFC 9457."""
+    content = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Not taken"),
+        "status": status,
+        "detail": detail,
+    }
+    if refusals:
+        content["errors"] = [_shown(r) for r in refusals]
+    return _json(status, content, "application/problem+json")
+
+
+_TITLES = {400: "Bad data", 404: "Not found", 405: "Method not allowed", 410: "Gone", 503: "Not safe yet"}
+
+
+def _shown(refused: Refused) -> dict[str, object]:
+    return {"index": refused.index, "where": refused.where, "reason": refused.reason}
+
+
+def _dropped(reason: str) -> Response:
+    return Response(
+        status_code=202, headers={"X-GoodAnalytics": f"dropped; reason={reason}", "Cache-Control": "no-store"}
+    )
+
+
+def _not_allowed(allowed: str) -> Response:
+    response = _problem(405, f"Use {allowed} here")
+    response.headers["Allow"] = allowed
+    return response
