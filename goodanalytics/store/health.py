@@ -1,0 +1,120 @@
+"""How the store is: what `/readyz` and `goodanalytics doctor` say about the database, the schema and the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy.exc import DBAPIError
+
+from goodanalytics.errors import GoodAnalyticsError
+from goodanalytics.store import schema
+from goodanalytics.store.database import Database, run
+
+LAG_WORTH_A_WORD = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    One thing that was looked at.
+
+    Attributes:
+        level: ok; a warning that somebody should know of; wrong, so that hits are lost or nothing works.
+        text: What it is, and how to mend it.
+    """
+
+    level: Literal["ok", "warning", "wrong"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """
+    What lies in the log.
+
+    Attributes:
+        waiting: Hits that are safe and not yet processed.
+        oldest: Age of the oldest of them; `None` when nothing waits.
+        rejected: Hits that could not be processed and were set aside.
+    """
+
+    waiting: int
+    oldest: timedelta | None
+    rejected: int
+
+
+async def backlog(database: Database, now: datetime) -> Backlog:
+    """Count the log. An entry's id carries the millisecond in which it came."""
+    t = database.tables
+    async with database.connect() as conn:
+        row = (
+            await run(
+                conn,
+                f"SELECT (SELECT count(*) FROM {t.hits}) AS waiting, "
+                f"(SELECT id FROM {t.hits} ORDER BY id LIMIT 1) AS oldest, "
+                f"(SELECT count(*) FROM {t.rejected_hits}) AS rejected",
+            )
+        ).one()
+    oldest = None
+    if row.oldest is not None:
+        oldest = max(timedelta(0), timedelta(milliseconds=now.timestamp() * 1_000 - (row.oldest.int >> 80)))
+    return Backlog(row.waiting, oldest, row.rejected)
+
+
+async def examine(database: Database, now: datetime) -> list[Finding]:
+    """Look at everything that the database can tell; stops at the first thing that makes the rest meaningless."""
+    try:
+        async with database.connect() as conn:
+            version = (await run(conn, "SHOW server_version")).scalar_one()
+    except GoodAnalyticsError as error:
+        return [Finding("wrong", str(error))]
+    findings = [Finding("ok", f"PostgreSQL {version} answers")]
+    try:
+        await schema.check(database)
+    except GoodAnalyticsError as error:
+        return [*findings, Finding("wrong", str(error))]
+    findings.append(Finding("ok", f"the schema {database.tables.schema} is of this version"))
+    findings += await _about_log(database, now)
+    return findings + await _about_partitions(database, now)
+
+
+async def _about_log(database: Database, now: datetime) -> list[Finding]:
+    found = await backlog(database, now)
+    findings = [Finding("ok", f"{found.waiting} hits wait in the log")]
+    if found.oldest is not None and found.oldest > LAG_WORTH_A_WORD:
+        findings = [
+            Finding(
+                "warning",
+                f"{found.waiting} hits wait in the log, the oldest for {found.oldest}. Is a worker running? "
+                "Config.worker=True runs one in the app; `goodanalytics worker` is one of its own",
+            )
+        ]
+    if found.rejected:
+        table = database.tables.rejected_hits
+        findings.append(
+            Finding(
+                "warning",
+                f"{found.rejected} hits could not be processed and lie in {table} with their reasons",
+            )
+        )
+    return findings
+
+
+async def _about_partitions(database: Database, now: datetime) -> list[Finding]:
+    t = database.tables
+    try:
+        async with database.connect() as conn:
+            strays = (await run(conn, f"SELECT count(*) FROM ONLY {t.schema}.events_default")).scalar_one()
+            name = f"events_{now:%Y_%m}"
+            found = (await run(conn, "SELECT to_regclass(:name)", name=f"{t.schema}.{name}")).scalar_one()
+    except DBAPIError as error:
+        return [Finding("wrong", f"the partitions of {t.events} cannot be read: {error.orig}")]
+    if found is None:
+        return [
+            Finding("warning", f"this month has no partition {name} yet; the running app makes it at start")
+        ]
+    return [
+        Finding("ok", f"partitions are there; {strays} events lie outside of them (older or newer months)")
+    ]

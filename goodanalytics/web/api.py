@@ -1,0 +1,101 @@
+"""
+The REST room: `app(config, database, ingest)`, an ASGI app that is mounted below `{config.mount}/api`.
+
+Rules of this file
+1. One route for each path, so that 405 names every method in `Allow`. A path with a slash too many is unknown, not
+   redirected: a redirect would have to name our address, which only `root_path` knows.
+2. An exception becomes a problem here and nowhere else. Ours never reach the host; what the caller must not see goes to
+   `Config.report` under the request's id.
+3. `/openapi.json` and `/docs` need no credential and tell nothing that is not in the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from goodanalytics.config import Config
+from goodanalytics.ingest import Ingest
+from goodanalytics.store.database import Database
+from goodanalytics.web import api_events, api_visitors, openapi, problems, reference
+from goodanalytics.web.operations import Call, Operation, Room, authenticate, permit
+
+OPERATIONS: tuple[Operation, ...] = (*api_events.OPERATIONS, *api_visitors.OPERATIONS)
+"""Everything that the room does, in the order of the reference. Operations of one path stand together."""
+
+_PUBLIC = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def app(config: Config, database: Database, ingest: Ingest) -> ASGIApp:
+    """The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan."""
+    room = Room(config, database, ingest)
+    routes = [
+        Route(path, _endpoint(room, tuple(of_path)), methods=methods)
+        for path, of_path, methods in _by_path(OPERATIONS)
+    ]
+    inner = Starlette(
+        routes=[*routes, Route("/openapi.json", _openapi_json), Route("/docs", _docs)],
+        exception_handlers={HTTPException: _refused, Exception: _refused},
+    )
+    inner.router.redirect_slashes = False
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await inner(scope, receive, send)
+            return
+        request_id = str(config.new_id())
+        scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
+        try:
+            await inner(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  # rule 2; Starlette has answered and raises it once more
+            if problems.is_ours(error):
+                config.report(error, f"answering {scope['method']} {scope['path']} (request {request_id})")
+
+    return guarded
+
+
+def _by_path(
+    operations: Sequence[Operation],
+) -> list[tuple[str, list[Operation], list[str]]]:
+    grouped = [(path, list(found)) for path, found in groupby(operations, key=lambda o: o.path)]
+    return [(path, found, [operation.method for operation in found]) for path, found in grouped]
+
+
+def _endpoint(room: Room, operations: Sequence[Operation]) -> Endpoint:
+    by_method = {operation.method: operation for operation in operations}
+
+    async def endpoint(request: Request) -> Response:
+        operation = by_method["GET" if request.method == "HEAD" else request.method]  # type: ignore[index]  # the route lets only these methods in
+        principal = await authenticate(room.config, request)
+        permit(principal, operation)
+        response = await operation.respond(Call(request, room, principal, room.config.clock()))
+        response.headers["X-Request-Id"] = request.state.request_id
+        return response
+
+    return endpoint
+
+
+async def _openapi_json(request: Request) -> Response:
+    document = openapi.document(OPERATIONS, request.scope.get("root_path", ""))
+    return Response(msgspec.json.encode(document), 200, _PUBLIC, "application/json")
+
+
+async def _docs(request: Request) -> Response:
+    root = request.scope.get("root_path", "")
+    html = reference.page(openapi.document(OPERATIONS, root), f"{root}/openapi.json")
+    headers = {**_PUBLIC, "Content-Security-Policy": reference.POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(html, 200, headers, "text/html")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return problems.response(error, request.state.request_id)
