@@ -37,6 +37,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.tables import build
 from goodanalytics.upkeep import Upkeep
 from goodanalytics.web import api, dashboard
+from goodanalytics.web.health import Health
 from goodanalytics.web.house import House
 from goodanalytics.web.links import Redirect
 from goodanalytics.web.middleware import Middleware
@@ -59,7 +60,7 @@ class Analytics:
         visitors, links, reports: What is known, to be read and managed.
         hooks: What the host wants to be told: `hooks.on("sale")`.
         log: Where hits are made durable.
-        tracker, redirect, api, dashboard: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
+        tracker, redirect, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
     """
 
     def __init__(self, engine_or_url: AsyncEngine | URL | str, config: Config) -> None:
@@ -80,6 +81,7 @@ class Analytics:
         self.tracker: ASGIApp = Tracker(config, self.log, redirect)
         self.api: ASGIApp = api.app(config, self.database, self.ingest)
         self.dashboard: ASGIApp = dashboard.app(config, self.database)
+        self.health: ASGIApp = Health(config, self.database)
         self._starting = asyncio.Lock()
         self._is_running = False
 
@@ -167,6 +169,8 @@ class Analytics:
         return {
             f"{mount}/api": self.api,
             f"{mount}/dashboard": self.dashboard,
+            f"{mount}/healthz": self.health,
+            f"{mount}/readyz": self.health,
             mount: self.tracker,
             self.config.link_path: self.redirect,
         }

@@ -27,11 +27,15 @@ from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import ledger
+from goodanalytics.store import health, ledger
 from goodanalytics.store.database import Database, after_commit, is_lost, is_rejected, savepoint
 
 ATTEMPTS = 8
 """How often a batch decides again when others are faster; each time at least one of them got through."""
+
+
+DRAIN_PAUSE = 0.01
+"""Seconds between two looks at a log whose last hits another worker has in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,14 @@ class Ingest:
         recording = [hit for hit in hits if not hit.quiet]
         repeated = await ledger.receive(conn, t, recording) if recording else {}
         outcomes: dict[int, Outcome] = {}
-        taken: set[tuple[Any, Any]] = set()
+        taken: dict[tuple[Any, Any], str | None] = {}
         fresh: list[tuple[int, Understood]] = []
         for index, hit in enumerate(hits):
             key = (hit.workspace_id, hit.id)
             if not hit.quiet and (key in repeated or key in taken):
-                outcomes[index] = _repetition(hit, repeated.get(key, hit.digest))
+                outcomes[index] = _repetition(hit, repeated[key] if key in repeated else taken[key])
             else:
-                taken.add(key)
+                taken[key] = hit.digest
                 fresh.append((index, self.understand(hit)))
         for _ in range(ATTEMPTS if fresh else 0):
             with suppress(ledger.Stale):
@@ -186,11 +190,19 @@ class Worker:
             self._task = None
 
     async def drain(self) -> int:
-        """Process everything that is in the log now, and return how many hits that were."""
+        """
+        Process everything that is in the log now, and return how many hits that were.
+
+        What another worker has in hand is waited for.
+        """
         total = 0
-        while taken := await self.work():
+        while True:
+            taken = await self.work()
             total += taken
-        return total
+            if not taken:
+                if not (await health.backlog(self._ingest.database, self._now)).waiting:
+                    return total
+                await asyncio.sleep(DRAIN_PAUSE)
 
     async def work(self) -> int:
         """Take one batch out of the log and process it, in one transaction. Returns its size; 0 when nothing was free."""

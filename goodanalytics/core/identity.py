@@ -17,6 +17,7 @@ Deciding is pure and does not depend on the order of the candidates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -69,6 +70,10 @@ NOBODY = frozenset({
 })  # fmt: skip
 """Values that programs send for "nobody", lower-cased: a match on one of them would merge strangers. Sources: the lists
 of blocked identifiers in the documentation of Segment Unify and PostHog."""
+
+
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
+_PHONE = re.compile(r"(\+|00)(?P<digits>[0-9 ().\-/\u00a0\u2010\u2011]*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -167,12 +172,7 @@ def _named(kind: Kind, value: str | None) -> list[Identifier]:
 def stands_for_nobody(value: str) -> bool:
     """Whether *value* is a placeholder, an unrendered template or only zeros, and so names no one."""
     folded = value.strip().casefold()
-    return (
-        folded in NOBODY
-        or not folded.strip("0-")
-        or ("{{" in folded and "}}" in folded)
-        or folded.startswith("${")
-    )
+    return folded in NOBODY or not folded.strip("0-") or ("{{" in folded and "}}" in folded) or "${" in folded
 
 
 def normal_email(value: str | None) -> str | None:
@@ -184,21 +184,21 @@ def normal_email(value: str | None) -> str | None:
     if value is None:
         return None
     folded = value.strip().lower()
-    name, at, domain = folded.rpartition("@")
-    return folded if at and name and "." in domain and " " not in folded else None
+    return folded if _ADDRESS.fullmatch(folded) else None
 
 
 def normal_phone(value: str | None) -> str | None:
-    """*value* in the form of E.164 (`+` and 7 to 15 digits); `None` without a country code, which would be a guess."""
-    if value is None:
+    """
+    *value* in the form of E.164 (`+` and 7 to 15 digits); `None` for whatever would be a guess.
+
+    That is a number without a country code, with letters (an extension), or with the trunk zero of `+49 (0)30`. No country
+    code begins with 0 (ITU-T E.164, list of assigned codes).
+    """
+    found = None if value is None else _PHONE.fullmatch(value.strip())
+    if found is None or "(0)" in found["digits"]:
         return None
-    digits = "".join(c for c in value if c.isdecimal() and c.isascii())
-    start = value.strip()
-    if start.startswith("00"):
-        digits = digits[2:]
-    elif not start.startswith("+"):
-        return None
-    return f"+{digits}" if 7 <= len(digits) <= 15 else None
+    digits = "".join(c for c in found["digits"] if c.isdecimal())
+    return f"+{digits}" if 7 <= len(digits) <= 15 and digits[0] != "0" else None
 
 
 def decide(
@@ -237,13 +237,17 @@ def decide(
     )
 
 
+_NAMES = (Kind.EXTERNAL_ID, Kind.VISITOR)
+
+
 def _rank(candidate: Candidate) -> tuple[int, int, int, datetime, UUID]:
     """
     Whom to believe first.
 
-    The person that the host names beats everything; then the strongest match; then more kinds; then who was seen first.
+    The person that the host names by its own id beats everything, then the visitor that it hands back to us; then the
+    strongest match; then more kinds; then who was seen first.
     """
-    named = 0 if Kind.EXTERNAL_ID in candidate.matched else 1
+    named = next((place for place, kind in enumerate(_NAMES) if kind in candidate.matched), len(_NAMES))
     strongest, kinds = candidate.strength
     return named, -strongest, -kinds, candidate.first_seen_at, candidate.person
 

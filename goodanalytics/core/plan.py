@@ -202,7 +202,7 @@ class Plan:
         visitor = self._identify(understood)
         if hit.quiet:
             return Outcome(hit.id, "resolved", visitor.canonical_id)
-        understood = self._with_click(understood)
+        understood = self._with_click(understood, visitor)
         session = self._sessionize(understood, visitor)
         self._record_event(understood, visitor, session)
         self._record_visitor(understood, visitor, session)
@@ -264,7 +264,7 @@ class Plan:
         It is for the click itself, and for the first browser that lands with it within `CLICK_WINDOW`; afterwards only for
         that browser, which proves itself by its own id.
         """
-        if hit.event_type is EventType.LINK_CLICK:
+        if hit.origin == "link":
             return True
         landed = self._known.get((hit.workspace_id, Kind.LANDING, click.value))
         if landed is not None:
@@ -321,7 +321,7 @@ class Plan:
             if identifier.kind is Kind.EXTERNAL_ID:
                 self._name(hit, row, identifier)
             self._remember(hit, row, identifier)
-            if is_click and hit.event_type is not EventType.LINK_CLICK and hit.origin == "browser":
+            if is_click and hit.origin != "link" and hit.signals.anonymous_id is not None:
                 self._remember(hit, row, Identifier(Kind.LANDING, identifier.value))
 
     def _remember(self, hit: Hit, row: Visitor, identifier: Identifier) -> None:
@@ -348,18 +348,37 @@ class Plan:
 
     # Which visit -----------------------------------------------------------------------------------------------------
 
-    def _with_click(self, understood: Understood) -> Understood:
-        """Let the landing of a click take the click's source where its own address and referrer say less."""
+    def _with_click(self, understood: Understood, visitor: Visitor) -> Understood:
+        """Let a landing take its click's source where its own address and referrer say less."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
         if click_id is None:
             return understood
-        if hit.event_type is EventType.LINK_CLICK:
-            self._clicks[hit.workspace_id, click_id] = ClickFacts(understood.source or Source(), hit.link_id)
+        if hit.origin == "link":
+            if self._known[hit.workspace_id, Kind.CLICK, str(click_id)].hit_id == hit.id:
+                facts = ClickFacts(understood.source or Source(), hit.link_id)
+                self._clicks[hit.workspace_id, click_id] = facts
             return understood
         click = self._clicks.get((hit.workspace_id, click_id))
         if click is None or understood.source is None or understood.source.confidence != "low":
             return understood
-        return understood if click.source.is_direct else msgspec_replace(understood, source=click.source)
+        if click.source.is_direct or not self._is_landing(understood, visitor):
+            return understood
+        return msgspec_replace(understood, source=click.source)
+
+    def _is_landing(self, understood: Understood, visitor: Visitor) -> bool:
+        """
+        Whether the browser arrives by its click now.
+
+        It goes on sending the click for as long as the cookie lives, also when it comes back by another way: so not in the
+        visit that the click began, nor ever after it. A stranger who was handed the address lands as well.
+        """
+        click_id = understood.hit.signals.click_id
+        live = self._live(understood, visitor)
+        if live is not None and live.click_id == click_id:
+            return False
+        row = self._rows[visitor.workspace_id, visitor.id]
+        # Before the first visit it is the click itself that noted its id.
+        return row.total_sessions == 0 or click_id not in (row.first_click_id, row.last_click_id)
 
     def _sessionize(self, understood: Understood, visitor: Visitor) -> Session | None:
         hit = understood.hit
@@ -387,7 +406,7 @@ class Plan:
             case sessions.Outside():
                 return None
             case sessions.Opened(session=session) | sessions.Split(session=session):
-                self._count(visitor, total_sessions=1)
+                self._count(visitor, total_sessions=session.bot is None)
             case sessions.Continued(session=session):
                 pass
         self._visits[session.workspace_id, session.visitor_id][session.id] = session
@@ -395,19 +414,22 @@ class Plan:
         return session
 
     def _live(self, understood: Understood, visitor: Visitor) -> Session | None:
-        """The browser's own visit; for a server's hit, that of any browser of the person."""
+        """The browser's own visit; for a server's hit, that of any browser of the person. Nobody goes on with a bot's visit."""
         hit = understood.hit
-        own = self._visits[hit.workspace_id, visitor.id].values()
-        found = sessions.going_on(own, hit.occurred_at, self._policy.timeout)
+        found = self._going_on(hit, [visitor.id])
         if found is not None or hit.origin == "browser":
             return found
         person = self._rows[hit.workspace_id, visitor.id].canonical_id
-        everywhere = [
-            s
-            for m in self._members[hit.workspace_id, person]
-            for s in self._visits[hit.workspace_id, m].values()
+        return self._going_on(hit, self._members[hit.workspace_id, person])
+
+    def _going_on(self, hit: Hit, members: Iterable[UUID]) -> Session | None:
+        visits = [
+            visit
+            for member in members
+            for visit in self._visits[hit.workspace_id, member].values()
+            if visit.bot is None or hit.client.bot is not None
         ]
-        return sessions.going_on(everywhere, hit.occurred_at, self._policy.timeout)
+        return sessions.going_on(visits, hit.occurred_at, self._policy.timeout)
 
     def _fresh_session(self, understood: Understood, visitor: Visitor) -> Session:
         hit = understood.hit

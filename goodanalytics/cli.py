@@ -1,0 +1,199 @@
+"""The command line: `goodanalytics …`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from goodanalytics.config import Config, new_token
+from goodanalytics.errors import ConfigError, GoodAnalyticsError
+from goodanalytics.version import __version__
+
+if TYPE_CHECKING:
+    from goodanalytics.analytics import Analytics
+
+T = TypeVar("T")
+
+
+class _Group(click.Group):
+    """Our own errors end a command with their message, without a trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GoodAnalyticsError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="goodanalytics")
+def main() -> None:
+    """First-party analytics, short links and attribution inside your own app and PostgreSQL."""
+
+
+_database = click.option(
+    "--database",
+    envvar="GOODANALYTICS_DATABASE_URL",
+    show_envvar=True,
+    help="A postgresql+asyncpg:// URL, or the word 'embedded'.",
+)
+_data = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".data"),
+    show_default=True,
+    help="Where the embedded PostgreSQL keeps its files.",
+)
+_schema = click.option(
+    "--schema", default="good_analytics", show_default=True, help="The schema that holds our tables."
+)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; 0 picks a free one.",
+)
+@_data
+@click.option(
+    "--days", default=60, show_default=True, type=click.IntRange(1, 400), help="Days of history to make up."
+)
+@click.option(
+    "--visitors",
+    default=1_500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="People in that history.",
+)
+@click.option("--seed", default=7, show_default=True, help="The same seed makes the same history.")
+@click.option("--fresh", is_flag=True, help="Throw the demo's data away first.")
+def demo(host: str, port: int, data: Path, days: int, visitors: int, seed: int, fresh: bool) -> None:
+    """Show everything: a sample shop with history, short links and the dashboard, on an embedded PostgreSQL."""
+    from goodanalytics.demo import stage  # noqa: PLC0415  # only this command needs it
+
+    with contextlib.suppress(KeyboardInterrupt):  # how a demo ends
+        asyncio.run(
+            stage.run(
+                host=host,
+                port=port,
+                data=data / "demo",
+                days=days,
+                visitors=visitors,
+                seed=seed,
+                fresh=fresh,
+                say=click.echo,
+            )
+        )
+    click.echo("\nStopped. Nothing is left running.")
+
+
+@main.command()
+@_database
+@_schema
+@click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
+def migrate(database: str | None, schema: str, *, sql: bool) -> None:
+    """Bring the tables up to this version."""
+    from goodanalytics.config import utc_now  # noqa: PLC0415
+    from goodanalytics.store import schema as schemas  # noqa: PLC0415
+    from goodanalytics.store.tables import SCHEMA_VERSION  # noqa: PLC0415
+
+    if sql:
+        click.echo(schemas.offline_sql(schema, now=utc_now()))
+        return
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        await analytics.migrate()
+        await analytics.stop()
+        click.echo(f"The tables in schema {schema} are of version {SCHEMA_VERSION}.")
+
+    _run(work())
+
+
+@main.command()
+@_database
+@_schema
+@click.option("--once", is_flag=True, help="Stop when the log is empty.")
+def worker(database: str | None, schema: str, *, once: bool) -> None:
+    """Process the log in a process of its own."""
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        async with analytics:
+            if once:
+                click.echo(f"Processed {await analytics.drain()} hits.")
+                return
+            click.echo("Processing the log. Ctrl-C stops after the batch at hand.")
+            await _until_stopped()
+
+    _run(work())
+
+
+@main.command()
+@_database
+@_schema
+def doctor(database: str | None, schema: str) -> None:
+    """Say what is wrong, and how to mend it."""
+    from goodanalytics.store import health  # noqa: PLC0415
+
+    async def work() -> list[health.Finding]:
+        analytics = _analytics(_needed(database), schema=schema)
+        try:
+            return await health.examine(analytics.database, analytics.config.clock())
+        finally:
+            await analytics.stop()
+
+    findings = _run(work())
+    for finding in findings:
+        click.echo(f"{finding.level:8} {finding.text}")
+    if any(finding.level == "wrong" for finding in findings):
+        sys.exit(1)
+
+
+def _needed(database: str | None) -> str:
+    if not database:
+        raise ConfigError(
+            "No database is named. Give --database postgresql+asyncpg://user@host/name, or set GOODANALYTICS_DATABASE_URL"
+        )
+    return database
+
+
+def _analytics(database: str, **settings: Any) -> Analytics:
+    from goodanalytics.analytics import Analytics  # noqa: PLC0415  # importing everything is slow; --help is not
+
+    # Commands that only touch the database sign nothing, so they run without the app's secret.
+    settings.setdefault("secret_key", os.environ.get("GOODANALYTICS_SECRET_KEY") or new_token() * 2)
+    environ = {name: value for name, value in os.environ.items() if name != "GOODANALYTICS_SECRET_KEY"}
+    return Analytics(database, Config.from_env(environ=environ, **settings))
+
+
+async def _until_stopped() -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers; Ctrl-C raises there
+            loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(coroutine)
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+if __name__ == "__main__":
+    main()
