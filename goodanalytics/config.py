@@ -329,8 +329,9 @@ class Config:
         return url
 
     def workspace_of(self, host: str) -> UUID:
-        """The workspace that a request to *host* belongs to."""
-        return self.workspaces.get(host.lower(), self.workspace)
+        """The workspace that a request to *host* belongs to; a host that is listed without a port covers every port."""
+        host = host.lower()
+        return self.workspaces.get(host) or self.workspaces.get(host.partition(":")[0], self.workspace)
 
     def report(self, error: BaseException, doing: str) -> None:
         """Log one of our own failures once and hand it to *on_error*; the host never sees it."""

@@ -126,21 +126,32 @@ async def _identities(
 async def _persons(
     conn: AsyncConnection, t: Tables, named: Sequence[tuple[UUID, UUID]]
 ) -> dict[tuple[UUID, UUID], Visitor]:
-    """Every row of every person that one of the *named* rows belongs to, locked in the order of their ids."""
+    """
+    Every row of every person that one of the *named* rows belongs to, locked in the order of their ids.
+
+    Raises:
+        Stale: A merge was committed while we waited: rows that we did not lock belong to these persons now.
+    """
     if not named:
         return {}
     workspaces, ids = zip(*named, strict=True)
-    found = await conn.execute(
-        _typed(
-            f"SELECT v.* FROM {t.visitors} v WHERE (v.workspace_id, v.canonical_id) IN ("
-            f"SELECT m.workspace_id, m.canonical_id FROM {t.visitors} m "
-            "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) USING (workspace_id, id)"
-            ") ORDER BY v.workspace_id, v.id FOR UPDATE",
-            t.visitors,
-        ),
-        {"workspaces": list(workspaces), "ids": list(ids)},
+    values = {"workspaces": list(workspaces), "ids": list(ids)}
+    persons = (
+        f"FROM {t.visitors} v WHERE (v.workspace_id, v.canonical_id) IN ("
+        f"SELECT m.workspace_id, m.canonical_id FROM {t.visitors} m "
+        "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) USING (workspace_id, id)"
+        ") "
     )
-    return {(r.workspace_id, r.id): Visitor(**r._mapping) for r in found}
+    locked = await run(
+        conn, f"SELECT v.workspace_id, v.id {persons} ORDER BY v.workspace_id, v.id FOR UPDATE", **values
+    )
+    # A statement that waits for a lock goes on with what it saw before it waited: it drops a row that was given to another
+    # person meanwhile, and does not see those that came to ours. The next statement sees both, and holds the locks.
+    found = await conn.execute(_typed(f"SELECT v.* {persons}", t.visitors), values)
+    visitors = {(r.workspace_id, r.id): Visitor(**r._mapping) for r in found}
+    if visitors.keys() != {(r.workspace_id, r.id) for r in locked}:
+        raise Stale
+    return visitors
 
 
 async def _sessions(

@@ -7,6 +7,7 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
@@ -14,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.web.reading import SCOPE_KEY, Visit, read_visit
+from goodanalytics.web.reading import SCOPE_KEY, Visit, headers_of, read_visit
 
 
 class Middleware:
@@ -45,7 +46,7 @@ class Middleware:
         async def send_with_cookies(message: Message) -> None:
             if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
                 headers = MutableHeaders(scope=message)
-                if _may_carry_cookies(headers, visit):
+                if _may_carry_cookies(headers_of(message), visit):
                     for cookie in cookies_for(visit):
                         headers.append("set-cookie", cookie)
             await send(message)
@@ -61,7 +62,8 @@ def _is_navigation(scope: Scope, visit: Visit) -> bool:
     return destination == "document" if destination else "text/html" in visit.headers.get("accept", "")
 
 
-def _may_carry_cookies(headers: MutableHeaders, visit: Visit) -> bool:
+def _may_carry_cookies(headers: Mapping[str, str], visit: Visit) -> bool:
+    """By the answer's headers, read in any case: Django does not send their names in ASGI's lower case."""
     kept = headers.get("cache-control", "").lower()
     if "public" in kept or "s-maxage" in kept or "immutable" in kept:
         return False

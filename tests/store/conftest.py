@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ WORKSPACE = UUID(int=7)
 def at(written: str) -> datetime:
     """`2026-11-02 10:00`, in UTC unless *written* ends with an offset."""
     moment = datetime.fromisoformat(written)
-    return moment if moment.tzinfo else datetime.fromisoformat(f"{written}+00:00")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Seed:
