@@ -2,14 +2,15 @@
 The visitor as a whole person: the fold of the rows that share a `canonical_id`.
 
 Each row holds what its own browsers did and is never rewritten by a merge, so a person is read by folding rows and an
-unmerge is exact. `ABSORB` says for every field how two rows become one; a test proves that no field lacks a rule.
+unmerge is exact. `ABSORB` says for every field how the rows become one; a test proves that no field lacks a rule.
 
-The fold does not depend on the order of the rows: they are sorted by `first_seen_at`, then id, before the first step.
+The fold does not depend on the order of the rows: they are sorted by `first_seen_at`, then id. Each rule sees all of them
+at once: folded in pairs, an address would take over the time at which another row was last seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -93,73 +94,77 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-Rule = Callable[[Visitor, Visitor, str], Any]
-"""`rule(older, newer, field)`: the field's value of both together. *older* was seen first."""
+Rule = Callable[[Sequence[Visitor], str], Any]
+"""`rule(rows, field)`: the field's value of all rows together. *rows* are in the order in which they were first seen."""
 
 
-def _of_older(older: Visitor, newer: Visitor, name: str) -> Any:  # noqa: ARG001  # all rules share one form
-    return getattr(older, name)
+def _of_oldest(rows: Sequence[Visitor], name: str) -> Any:
+    return getattr(rows[0], name)
 
 
-def _first_known(older: Visitor, newer: Visitor, name: str) -> Any:
-    value = getattr(older, name)
-    return getattr(newer, name) if value in (None, {}) else value
+def _first_known(rows: Sequence[Visitor], name: str) -> Any:
+    known = (value for row in rows if (value := getattr(row, name)) not in (None, {}))
+    return next(known, getattr(rows[0], name))
 
 
-def _last_known(older: Visitor, newer: Visitor, name: str) -> Any:
-    """Of the row that was seen last, if it has any: people change their address."""
-    by_last = sorted((older, newer), key=lambda v: (v.last_seen_at, v.id), reverse=True)
-    return next((value for v in by_last if (value := getattr(v, name)) is not None), None)
+def _last_known(rows: Sequence[Visitor], name: str) -> Any:
+    """Of the row that was seen last among those that have any: people change their address."""
+    known = (value for row in reversed(_by_last_seen(rows)) if (value := getattr(row, name)) is not None)
+    return next(known, None)
 
 
-def _newest_wins(older: Visitor, newer: Visitor, name: str) -> Any:
-    by_last = sorted((older, newer), key=lambda v: (v.last_seen_at, v.id))
-    return {**getattr(by_last[0], name), **getattr(by_last[1], name)}
+def _newest_wins(rows: Sequence[Visitor], name: str) -> Any:
+    return {key: value for row in _by_last_seen(rows) for key, value in getattr(row, name).items()}
 
 
-def _earliest(older: Visitor, newer: Visitor, name: str) -> Any:
-    return min((t for t in (getattr(older, name), getattr(newer, name)) if t is not None), default=None)
+def _earliest(rows: Sequence[Visitor], name: str) -> Any:
+    return min((t for row in rows if (t := getattr(row, name)) is not None), default=None)
 
 
-def _latest(older: Visitor, newer: Visitor, name: str) -> Any:
-    return max((t for t in (getattr(older, name), getattr(newer, name)) if t is not None), default=None)
+def _latest(rows: Sequence[Visitor], name: str) -> Any:
+    return max((t for row in rows if (t := getattr(row, name)) is not None), default=None)
 
 
-def _of_first_touch(older: Visitor, newer: Visitor, name: str) -> Any:
-    touched = [v for v in (older, newer) if v.first_source_at is not None]
-    return getattr(min(touched, key=lambda v: (v.first_source_at, v.id)), name) if touched else None
+def _of_first_touch(rows: Sequence[Visitor], name: str) -> Any:
+    touched = [row for row in rows if row.first_source_at is not None]
+    return getattr(min(touched, key=lambda row: (row.first_source_at, row.id)), name) if touched else None
 
 
-def _of_last_touch(older: Visitor, newer: Visitor, name: str) -> Any:
-    touched = [v for v in (older, newer) if v.last_source_at is not None]
-    return getattr(max(touched, key=lambda v: (v.last_source_at, v.id)), name) if touched else None
+def _of_last_touch(rows: Sequence[Visitor], name: str) -> Any:
+    touched = [row for row in rows if row.last_source_at is not None]
+    return getattr(max(touched, key=lambda row: (row.last_source_at, row.id)), name) if touched else None
 
 
-def _highest_status(older: Visitor, newer: Visitor, name: str) -> Any:
-    return max(getattr(older, name), getattr(newer, name), key=STATUS_RANK.__getitem__)
+def _highest_status(rows: Sequence[Visitor], name: str) -> Any:
+    return max((getattr(row, name) for row in rows), key=STATUS_RANK.__getitem__)
 
 
-def _sum(older: Visitor, newer: Visitor, name: str) -> Any:
+def _sum(rows: Sequence[Visitor], name: str) -> Any:
     """Each event belongs to exactly one row, so adding rows counts every event once."""
-    return getattr(older, name) + getattr(newer, name)
+    return sum(getattr(row, name) for row in rows)
 
 
-def _sum_each(older: Visitor, newer: Visitor, name: str) -> Any:
+def _sum_each(rows: Sequence[Visitor], name: str) -> Any:
     """Per currency; currencies are never added together."""
-    one: Mapping[str, int] = getattr(older, name)
-    two: Mapping[str, int] = getattr(newer, name)
-    return {key: one.get(key, 0) + two.get(key, 0) for key in sorted({*one, *two})}
+    amounts: list[Mapping[str, int]] = [getattr(row, name) for row in rows]
+    return {
+        code: sum(one.get(code, 0) for one in amounts) for code in sorted({c for one in amounts for c in one})
+    }
 
 
-def _bot_only_if_both(older: Visitor, newer: Visitor, name: str) -> Any:
-    first, second = getattr(older, name), getattr(newer, name)
-    return first if first is not None and second is not None else None
+def _bot_only_if_all(rows: Sequence[Visitor], name: str) -> Any:
+    verdicts = [getattr(row, name) for row in rows]
+    return None if None in verdicts else verdicts[0]
+
+
+def _by_last_seen(rows: Sequence[Visitor]) -> list[Visitor]:
+    return sorted(rows, key=lambda row: (row.last_seen_at, row.id))
 
 
 ABSORB: Mapping[str, Rule] = {
-    "workspace_id": _of_older,
-    "id": _of_older,
-    "canonical_id": _of_older,
+    "workspace_id": _of_oldest,
+    "id": _of_oldest,
+    "canonical_id": _of_oldest,
     "status": _highest_status,
     "external_id": _first_known,
     "email": _last_known,
@@ -179,13 +184,13 @@ ABSORB: Mapping[str, Rule] = {
     "geo": _first_known,
     "device": _first_known,
     "platform_signals": _newest_wins,
-    "bot": _bot_only_if_both,
+    "bot": _bot_only_if_all,
     "total_sessions": _sum,
     "total_pageviews": _sum,
     "total_events": _sum,
     "ltv": _sum_each,
 }
-"""How each field of two rows becomes one. Total: a field without a rule fails a test."""
+"""How each field of several rows becomes one. Total: a field without a rule fails a test."""
 
 
 def fold(rows: Iterable[Visitor]) -> Visitor | None:
@@ -197,7 +202,5 @@ def fold(rows: Iterable[Visitor]) -> Visitor | None:
     ordered = sorted(rows, key=lambda row: (row.first_seen_at, row.id))
     if not ordered:
         return None
-    person = ordered[0]
-    for row in ordered[1:]:
-        person = Visitor(**{name: rule(person, row, name) for name, rule in ABSORB.items()})
+    person = Visitor(**{name: rule(ordered, name) for name, rule in ABSORB.items()})
     return msgspec.structs.replace(person, id=person.canonical_id)
