@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -46,6 +46,10 @@ from goodanalytics.web.tracker import Tracker
 
 Person = Visitor | UUID | str
 """A visitor, given as the value that we handed out, or as its id."""
+
+
+HostApp = Callable[..., Awaitable[None]]
+"""Any ASGI app. Frameworks type their scope and messages each in a way of its own."""
 
 
 class Analytics:
@@ -154,11 +158,11 @@ class Analytics:
 
     # ASGI ------------------------------------------------------------------------------------------------------------
 
-    def wrap(self, app: ASGIApp) -> ASGIApp:
+    def wrap(self, app: HostApp) -> ASGIApp:
         """*app* with everything: middleware, our paths, and our life tied to its own."""
         return House(app, self.config, self.rooms, self.start, self.stop)
 
-    def middleware(self, app: ASGIApp) -> ASGIApp:
+    def middleware(self, app: HostApp) -> ASGIApp:
         """*app* with the middleware alone. The host mounts the rooms and runs `lifespan`."""
         return Middleware(app, self.config)
 

@@ -343,7 +343,7 @@ class Config:
                 logger.exception("on_error itself failed")
 
 
-_ALSO_READ_ELSEWHERE = ("database_url", "pg_bin", "chromium", "test_database_url")
+_ALSO_READ_ELSEWHERE = ("database_url", "pg_bin", "chromium", "test_database_url", "require_all")
 """Variables with our prefix that are not members of `Config`."""
 
 

@@ -212,9 +212,10 @@ async def test_two_external_ids_stay_two_people(analytics):
     assert await count(analytics, "conflicts") == 1
 
 
-async def test_a_second_device_joins_the_person_who_signs_in_on_it(analytics):
+async def test_a_second_device_joins_the_person_who_signs_in_on_it(analytics, clock):
     """One external id on two browsers is one person, the older row gives the id, and both ids lead to it."""
     phone = await analytics.resolve({"anonymous_id": "phone"})
+    clock.advance(timedelta(seconds=1))
     laptop = await analytics.resolve({"anonymous_id": "laptop"})
     await analytics.identify(phone, external_id="ann")
     person = await analytics.identify(laptop, external_id="ann")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -80,7 +80,7 @@ class TestGet:
 
     async def test_row_is_plain_json(self, seed) -> None:
         """What is read can be encoded as it is."""
-        await seed.visitor(1, first_source=GOOGLE)
+        await seed.visitor(1, first_source=GOOGLE, first_source_at=datetime(2026, 11, 1, tzinfo=UTC))
 
         person = await read(seed, visitors.get, uid(1))
 

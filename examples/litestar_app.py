@@ -1,0 +1,37 @@
+"""
+A shop on Litestar. It needs a PostgreSQL and makes its tables itself.
+
+    GOODANALYTICS_DATABASE_URL=postgresql+asyncpg://user@host/name GOODANALYTICS_SECRET_KEY=… python examples/litestar_app.py
+"""
+
+import os
+from typing import Any
+
+import uvicorn
+from litestar import Litestar, MediaType, Request, get, post
+
+from goodanalytics import Analytics
+
+PAGE = """<!doctype html><title>Shop</title><script defer src="ga/js/good-analytics.js"></script>
+<form method="post" action="buy"><button>Buy the lamp</button></form>"""
+
+analytics = Analytics.from_env(auto_migrate=True)
+
+
+@get("/", media_type=MediaType.HTML)
+async def home() -> str:
+    return PAGE
+
+
+@post("/buy", status_code=200)
+async def buy(request: Request[Any, Any, Any]) -> dict[str, str]:
+    visitor = await analytics.visitor(request)
+    if visitor is not None:  # None is a browser that asked not to be followed; it buys all the same
+        await analytics.sale(visitor, amount_cents=4900, currency="EUR")
+    return {"bought": "lamp"}
+
+
+app = analytics.wrap(Litestar([home, buy]))
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

@@ -1,0 +1,115 @@
+"""
+What users import, call and type is there, and what is promised for later is not there by half.
+
+The names are those of the surface that the README, the examples and the changelog speak of. Whoever adds one of `LATER` moves
+it to `PROMISED` in the same change.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from operator import attrgetter
+
+import pytest
+
+import goodanalytics
+from goodanalytics import Analytics, Config
+from goodanalytics.cli import main
+
+PROMISED = {
+    "Analytics": "from_env",
+    "analytics": "wrap middleware lifespan tracker redirect api dashboard start stop migrate drain is_running config hooks.on "
+    "visitor resolve identify track lead sale identity_token conversion_token __aenter__ __aexit__",
+    "analytics.visitors": "get by_external_id list timeline attribution why",
+    "analytics.links": "create get list update archive",
+    "analytics.reports": "query realtime",
+    "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
+    "geo_path authenticate dashboard_auth exclude on_error",
+}
+LATER = {
+    "analytics": "qr refund platforms webhooks live",
+    "analytics.visitors": "merge unmerge forget export",
+    "analytics.links": "stats clicks share_urls qr import_ export",
+    "analytics.reports": "funnel retention journeys attribution experiment",
+    "config": "bots rate_limits spool_path retention platforms dispatch_policy hooks",
+}
+COMMANDS = ["demo", "doctor", "migrate", "worker"]
+COMMANDS_LATER = [
+    "export", "forget", "import", "keys", "links", "platforms", "replay", "retention", "serve", "visitor",
+]  # fmt: skip
+ERRORS = [
+    "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",
+    "InvalidBody", "InvalidInput", "NotFound", "NotRunning", "SchemaError", "Unauthorized",
+]  # fmt: skip
+
+
+def names(table: dict[str, str]) -> list[str]:
+    return [f"{owner}.{name}" for owner, found in table.items() for name in found.split()]
+
+
+def exists(name: str) -> bool:
+    config = Config(secret_key="for-tests-only-" + "0" * 32)
+    owner, _, path = name.partition(".")
+    owners = {
+        "Analytics": lambda: Analytics,
+        "analytics": lambda: Analytics("postgresql+asyncpg://nobody@127.0.0.1/nothing", config),
+        "config": lambda: config,
+    }
+    try:
+        attrgetter(path)(owners[owner]())
+    except AttributeError:
+        return False
+    return True
+
+
+MODULES = [
+    "goodanalytics",
+    *(m.name for m in pkgutil.walk_packages(goodanalytics.__path__, "goodanalytics.")),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_modules_public_names_are_there(name):
+    """Every module can be imported by itself, and has each name of its `__all__` once, in order."""
+    module = importlib.import_module(name)
+    public = list(getattr(module, "__all__", ()))
+
+    assert public == sorted(set(public), key=lambda n: (n != n.upper(), n[0].islower(), n))
+    assert [n for n in public if not hasattr(module, n)] == []
+
+
+def test_the_package_says_what_it_exports():
+    """`from goodanalytics import *` gives the values that users handle, and nothing that came in by accident."""
+    assert {"Analytics", "Config", "Principal", "Query", "Signals", "Visitor", "__version__"} <= set(
+        goodanalytics.__all__
+    )
+
+
+@pytest.mark.parametrize("name", names(PROMISED))
+def test_a_promised_name_exists(name):
+    """The README and the examples may use it."""
+    assert exists(name)
+
+
+@pytest.mark.parametrize("name", names(LATER))
+def test_a_name_for_later_is_not_there_yet(name):
+    """If this fails, the name has come: move it from LATER to PROMISED, and tell of it in the changelog."""
+    assert not exists(name)
+
+
+def test_the_commands_are_those_that_are_promised():
+    """`goodanalytics --help` lists this version's commands; a new one comes out of COMMANDS_LATER."""
+    assert sorted(main.commands) == COMMANDS
+    assert set(COMMANDS_LATER).isdisjoint(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_can_be_caught_by_its_name_and_knows_its_status(name):
+    """Hosts catch `goodanalytics.errors.…`; everything below them is a GoodAnalyticsError with a status of its own."""
+    errors = importlib.import_module("goodanalytics.errors")
+    error = getattr(errors, name)
+
+    assert issubclass(error, errors.GoodAnalyticsError)
+    assert 400 <= error.status_hint < 600
+    assert str(error())
