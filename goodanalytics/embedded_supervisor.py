@@ -11,9 +11,9 @@ the data directory are locked with `flock`, which the kernel releases when the l
   it before it stops the server and keeps it until it exits, so a start that comes meanwhile waits and starts afresh.
 * `supervisor.lock`: taken by the client that starts the server and inherited by the supervisor, so there is no gap:
   of several starts that race one gets it, the others wait until its server answers.
-* `server.lock`: inherited by the postmaster and by every process it forks. Free means: nothing of this server runs,
-  so a stale `postmaster.pid` may be removed and a new server may start. Held while `supervisor.lock` is free means:
-  the supervisor was killed and its server runs on; a new supervisor adopts it.
+* `server.lock`: beside the cluster; inherited by the postmaster and by every process it forks. Free means: nothing of
+  this server runs, so a stale `postmaster.pid` may be removed and a new server may start. Held while `supervisor.lock`
+  is free means: the supervisor was killed and its server runs on; a new supervisor adopts it.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Orders:
     Attributes:
         data: The data directory with the lock files.
         pid_file: The cluster's `postmaster.pid`.
+        server_lock: The path of `server.lock`, which lies beside the cluster.
         socket_dir: Removed after a stop, when it is empty.
         supervisor_fd: Inherited lock on `supervisor.lock`; kept until the supervisor exits.
         server_fd: Inherited lock on `server.lock`, passed on to the server; `None` adopts the server that runs.
@@ -67,6 +68,7 @@ class Orders:
 
     data: str
     pid_file: str
+    server_lock: str
     socket_dir: str
     supervisor_fd: int
     server_fd: int | None
@@ -89,14 +91,22 @@ def try_lock(path: Path, operation: int = fcntl.LOCK_EX) -> int | None:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        if lock_at_once(fd, operation):
+            return fd
     except OSError:
         os.close(fd)
         raise
-    return fd
+    os.close(fd)
+    return None
+
+
+def lock_at_once(fd: int, operation: int) -> bool:
+    """Lock the open file *fd* unless somebody else holds it; whether that was done."""
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_locked(path: Path) -> bool:
@@ -141,7 +151,7 @@ class Postmaster:
     """A running server, either our child or one that we adopted from a supervisor that was killed."""
 
     def __init__(self, orders: Orders, child: subprocess.Popen[bytes] | None) -> None:
-        self._lock = Path(orders.data) / SERVER
+        self._lock = Path(orders.server_lock)
         self._pid_file = Path(orders.pid_file)
         self._child = child
 
@@ -211,11 +221,12 @@ def launch(orders: Orders) -> Postmaster:
 def supervise(orders: Orders) -> None:
     """Run the server until its last client is gone, it ends by itself, or we are asked to end."""
     terminated = Terminated()
-    clients = Path(orders.data) / CLIENTS
+    # Opened once: the clients' lock is this file, whatever becomes of the directory while they hold it.
+    clients = os.open(Path(orders.data) / CLIENTS, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     server = launch(orders)
     while server.is_running():
         # Locked exclusively, and kept until we exit: no client is left, and none can come in between.
-        if try_lock(clients) is not None or terminated.arrived:
+        if lock_at_once(clients, fcntl.LOCK_EX) or terminated.arrived:
             server.stop()
             break
         cut_log(sys.stderr.fileno(), RUN_LOG_BYTES)

