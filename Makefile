@@ -4,8 +4,9 @@
 PORT ?= 8000
 BIN := .venv/bin
 
-demo: setup
-	@$(BIN)/goodanalytics demo --port $(PORT)
+demo:
+	@./scripts/setup demo
+	@$(BIN)/python -m goodanalytics demo --port $(PORT)
 
 test: setup
 	@$(BIN)/pytest
@@ -31,4 +32,4 @@ floors: setup
 	@$(BIN)/lint-imports --no-cache
 
 setup:
-	@./scripts/setup
+	@./scripts/setup all
