@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,6 +161,61 @@ def doctor(database: str | None, schema: str) -> None:
         click.echo(f"{finding.level:8} {finding.text}")
     if any(finding.level == "wrong" for finding in findings):
         sys.exit(1)
+
+
+@main.command()
+@_database
+@_schema
+@click.option("--list", "is_list", is_flag=True, help="Only show what is set aside, oldest first.")
+@click.option(
+    "--reclassify", is_flag=True, help="Judge recorded visitors again by today's rules of what is a bot."
+)
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="With --reclassify: only events from this time on, UTC.",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, and no progress bar.")
+def replay(
+    database: str | None,
+    schema: str,
+    *,
+    is_list: bool,
+    reclassify: bool,
+    since: datetime | None,
+    is_json: bool,
+) -> None:
+    """
+    Put hits that could not be processed back into the log.
+
+    The worker takes them again; those that fail once more are set aside with their new error.
+
+    With --reclassify, history is corrected to what today's rules would have made of it. Run it after every process has
+    the new rules, with the app's own GOODANALYTICS_OWN_HOSTS and GOODANALYTICS_SESSION_TIMEOUT. It can be stopped and
+    started again.
+    """
+    if is_list and reclassify:
+        raise click.UsageError("--list and --reclassify do not go together; use one")
+    if since is not None and not reclassify:
+        raise click.UsageError("--since says from when on to reclassify; add --reclassify")
+    from goodanalytics import cli_replay  # noqa: PLC0415
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        try:
+            if is_list:
+                await cli_replay.show_rejected(analytics.database, is_json=is_json)
+            elif reclassify:
+                from_then = None if since is None else since.replace(tzinfo=UTC)
+                await cli_replay.reclassify(
+                    analytics.database, analytics.config, since=from_then, is_json=is_json
+                )
+            else:
+                await cli_replay.put_back(analytics.database, is_json=is_json)
+        finally:
+            await analytics.stop()
+
+    _run(work())
 
 
 def _needed(database: str | None) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from goodanalytics.core.limits import Limiter, RateLimits
 from goodanalytics.errors import ConfigError
 
 DEFAULT_WORKSPACE = UUID(int=0)
@@ -67,6 +68,13 @@ class SessionRules:
     timeout: timedelta = timedelta(minutes=30)
     split_on_source: bool = True
 
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta(0):
+            raise ConfigError(
+                f"session.timeout is {self.timeout!r}; it must be positive, such as timedelta(minutes=30)"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cookies:
@@ -77,6 +85,7 @@ class Cookies:
         click: Carries the click's id; readable by the tracker.
         anonymous: Carries the browser's random id; HttpOnly.
         referral: Carries the signed partner referral.
+        ignore: `1` marks a browser whose visits are the site owner's own; set at `{mount}/t/ignore`.
         max_age: How long a browser keeps them, counted from the last document.
         domain: `None` binds them to the exact host; `.example.com` shares them among its sub-domains.
     """
@@ -84,9 +93,27 @@ class Cookies:
     click: str = "_ga_good"
     anonymous: str = "_ga_anon"
     referral: str = "_ga_ref"
+    ignore: str = "_ga_ignore"
     max_age: timedelta = timedelta(days=90)
     domain: str | None = None
     same_site: Literal["lax", "strict", "none"] = "lax"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        names = [self.click, self.anonymous, self.referral, self.ignore]
+        for cookie in names:
+            if not isinstance(cookie, str) or not _COOKIE_NAME.fullmatch(cookie) or names.count(cookie) > 1:
+                raise ConfigError(
+                    f"cookies has the name {cookie!r}; write different names of letters, digits, '_' and '-'"
+                )
+        if self.same_site not in ("lax", "strict", "none"):
+            raise ConfigError(f"cookies.same_site is {self.same_site!r}; write 'lax', 'strict' or 'none'")
+        if self.domain is not None:
+            _host("cookies.domain", self.domain.removeprefix("."))
+        if not isinstance(self.max_age, timedelta) or self.max_age < timedelta(0):
+            raise ConfigError(
+                f"cookies.max_age is {self.max_age!r}; it must not be negative, such as timedelta(days=90)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +141,33 @@ DashboardAuth = Callable[[Any], "Awaitable[bool] | bool"]
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _MOUNT = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_OWN_PATHS = ("/api", "/dashboard", "/t", "/js", "/healthz", "/readyz")
+"""What lives below `mount`."""
+
+_KINDS: tuple[tuple[str, type, str], ...] = (
+    ("schema", str, "'good_analytics'"),
+    ("workspaces", Mapping, "{'shop.example': UUID('…')}"),
+    ("mount", str, "'/ga'"),
+    ("link_path", str, "'/l'"),
+    ("respect_privacy_signals", bool, "True"),
+    ("session", SessionRules, "SessionRules(timeout=timedelta(minutes=30))"),
+    ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
+    ("trust_browser_conversions", bool, "False"),
+    ("worker", bool, "True"),
+    ("worker_interval", timedelta, "timedelta(seconds=1)"),
+    ("batch_size", int, "500"),
+    ("idempotency", timedelta, "timedelta(days=7)"),
+    ("auto_migrate", bool, "False"),
+)
+"""Settings of one Python type, with an example of what to write."""
+
+_RANGES: tuple[tuple[str, Any, Any], ...] = (
+    ("batch_size", 1, 5_000),
+    # Every batch looks into each of the days that are kept.
+    ("idempotency", timedelta(days=7), timedelta(days=90)),
+)
+"""Settings with a least and a greatest value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +196,23 @@ class Config:
         geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
         keep_ip: `truncated` stores /24 and /48 networks, `full` the address, `off` nothing.
         exclude: Path prefixes (`/admin`), glob patterns (`/app/*/edit`) or callables of the ASGI scope; not tracked.
+        exclude_ips: Addresses and networks (`203.0.113.0/24`) whose visitors are not tracked.
+        rate_limits: How often one client may come; `None` switches every limit off.
+        limiter: Counts requests where several processes shall share their counts; each counts its own when unset.
         trust_browser_conversions: Whether a lead or sale that a browser claims counts without a signed token.
         authenticate: Who may call the REST API; nobody when unset (503).
         dashboard_auth: Who may see the dashboard; nobody when unset.
         worker: Whether the app's lifespan processes the log. Switch off where `goodanalytics worker` does.
         worker_interval: Longest time between two looks into the log when nothing wakes the worker.
         batch_size: Hits processed in one transaction, at the most.
+        idempotency: How long at least a repeated hit or key is known as such; 7 to 90 days.
         auto_migrate: Bring the schema up at start. For the embedded database and development.
         on_error: Called with each of our own exceptions that we keep from the host.
         clock, new_id, new_token: Replaced by tests.
     """
 
-    secret_key: str
-    previous_secret_keys: Sequence[str] = ()
+    secret_key: str = field(repr=False)
+    previous_secret_keys: Sequence[str] = field(default=(), repr=False)
     schema: str = "good_analytics"
     workspace: UUID = DEFAULT_WORKSPACE
     workspaces: Mapping[str, UUID] = field(default_factory=dict)
@@ -172,12 +230,16 @@ class Config:
     geo_headers: Sequence[str] = ()
     keep_ip: Literal["full", "truncated", "off"] = "truncated"
     exclude: Sequence[str | Callable[[Mapping[str, Any]], bool]] = ()
+    exclude_ips: Sequence[str | type_of_network] = ()
+    rate_limits: RateLimits | None = field(default_factory=RateLimits)
+    limiter: Limiter | None = None
     trust_browser_conversions: bool = False
     authenticate: Authenticate | None = None
     dashboard_auth: DashboardAuth | None = None
     worker: bool = True
     worker_interval: timedelta = timedelta(seconds=1)
     batch_size: int = 500
+    idempotency: timedelta = timedelta(days=7)
     auto_migrate: bool = False
     on_error: Callable[[BaseException], None] | None = None
     clock: Callable[[], datetime] = utc_now
@@ -186,7 +248,13 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check every value and bring it into its one form."""
-        put = object.__setattr__
+        self._check_lists()
+        self._check_keys()
+        self._check_kinds()
+        self._check_places()
+        self._check_choices()
+
+    def _check_lists(self) -> None:
         for name in (
             "previous_secret_keys",
             "link_domains",
@@ -194,11 +262,15 @@ class Config:
             "trusted_proxies",
             "geo_headers",
             "exclude",
+            "exclude_ips",
         ):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
-                raise ConfigError(f"{name} is {value!r}; it must be a list. Try: {name}=[{value!r}]")
-            put(self, name, tuple(value))
+                shown = "…" if "secret" in name else repr(value)
+                raise ConfigError(f"{name} is {shown}; it must be a list. Try: {name}=[{shown}]")
+            object.__setattr__(self, name, tuple(value))
+
+    def _check_keys(self) -> None:
         for name, key in (
             ("secret_key", self.secret_key),
             *(("previous_secret_keys", k) for k in self.previous_secret_keys),
@@ -209,12 +281,30 @@ class Config:
                     f"{name} is {size}; tokens are signed with it and it needs at least 32 characters. "
                     f'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
                 )
+
+    def _check_kinds(self) -> None:
+        for name, kind, example in _KINDS:
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise ConfigError(f"{name} is {value!r}; write something such as {example}")
+        if not isinstance(self.rate_limits, RateLimits | None):
+            raise ConfigError(
+                f"rate_limits is {self.rate_limits!r}; write something such as RateLimits(beacons=100), or None"
+            )
+        if self.limiter is not None and not callable(getattr(self.limiter, "take", None)):
+            raise ConfigError(f"limiter is {self.limiter!r}; it needs a method `take(limit, who, cost)`")
+        for name in ("authenticate", "dashboard_auth", "on_error", "clock", "new_id", "new_token"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name in ("clock", "new_id", "new_token")):
+                raise ConfigError(f"{name} is {value!r}; it must be a function")
+
+    def _check_places(self) -> None:
         if not _SCHEMA_NAME.fullmatch(self.schema) or self.schema.startswith("pg_"):
             raise ConfigError(
                 f"schema is {self.schema!r}; it must be a lower-case PostgreSQL name such as 'good_analytics'"
             )
-        put(self, "workspace", _uuid("workspace", self.workspace))
-        put(
+        object.__setattr__(self, "workspace", _uuid("workspace", self.workspace))
+        object.__setattr__(
             self,
             "workspaces",
             {_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
@@ -228,10 +318,20 @@ class Config:
             raise ConfigError(
                 f"mount and link_path are both {self.mount!r}; short links need a path of their own, such as '/l'"
             )
-        put(self, "link_domains", tuple(_host("link_domains", h) for h in self.link_domains))
-        put(self, "own_hosts", tuple(_host("own_hosts", h, wildcard=True) for h in self.own_hosts))
-        put(self, "trusted_proxies", tuple(_network(n) for n in self.trusted_proxies))
-        put(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
+        object.__setattr__(self, "link_domains", tuple(_host("link_domains", h) for h in self.link_domains))
+        object.__setattr__(
+            self, "own_hosts", tuple(_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
+        )
+        for name in ("trusted_proxies", "exclude_ips"):
+            object.__setattr__(self, name, tuple(_network(name, n) for n in getattr(self, name)))
+        object.__setattr__(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
+        taken = {f"{self.mount}{path}" for path in _OWN_PATHS}
+        if self.link_path in taken:
+            raise ConfigError(
+                f"link_path is {self.link_path!r}, which is a path of our own below mount; write another, such as '/l'"
+            )
+
+    def _check_choices(self) -> None:
         if self.mode != "identity":
             raise ConfigError(f"mode is {self.mode!r}; this version knows 'identity'")
         if self.log != "postgres":
@@ -239,23 +339,15 @@ class Config:
         if self.keep_ip not in ("full", "truncated", "off"):
             raise ConfigError(f"keep_ip is {self.keep_ip!r}; write 'full', 'truncated' or 'off'")
         if self.geo_path is not None:
-            put(self, "geo_path", Path(self.geo_path))
-        if self.session.timeout <= timedelta(0):
-            raise ConfigError(
-                f"session.timeout is {self.session.timeout}; it must be positive, such as 30 minutes"
-            )
-        if self.cookies.max_age < timedelta(0):
-            raise ConfigError(f"cookies.max_age is {self.cookies.max_age}; it must not be negative")
+            object.__setattr__(self, "geo_path", Path(self.geo_path))
         if self.worker_interval <= timedelta(0):
             raise ConfigError(
                 f"worker_interval is {self.worker_interval}; it must be positive, such as 1 second"
             )
-        if not 1 <= self.batch_size <= 5_000:
-            raise ConfigError(f"batch_size is {self.batch_size}; it must be between 1 and 5000")
-        for name in ("authenticate", "dashboard_auth", "on_error"):
+        for name, low, high in _RANGES:
             value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise ConfigError(f"{name} is {value!r}; it must be a function")
+            if not low <= value <= high:
+                raise ConfigError(f"{name} is {value}; it must be between {low} and {high}")
         for rule in self.exclude:
             if not callable(rule) and not (isinstance(rule, str) and rule.startswith("/")):
                 raise ConfigError(
@@ -269,8 +361,8 @@ class Config:
         """
         Read every setting that is a value from the environment.
 
-        Lists are separated by commas, durations are seconds, booleans are true or false, *workspaces* is
-        `host=uuid,host=uuid`. Members of *session* and *cookies* carry their group's name:
+        Lists are separated by commas, durations are seconds, booleans are true or false, a rate can be off, *workspaces* is
+        `host=uuid,host=uuid`. Members of *session*, *cookies* and *rate_limits* carry their group's name:
         `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
 
         Raises:
@@ -280,7 +372,12 @@ class Config:
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         known = {prefix + name.upper() for name in _ALSO_READ_ELSEWHERE}
-        for owner, group in ((cls, ""), (SessionRules, "session"), (Cookies, "cookies")):
+        for owner, group in (
+            (cls, ""),
+            (SessionRules, "session"),
+            (Cookies, "cookies"),
+            (RateLimits, "rate_limits"),
+        ):
             hints = typing.get_type_hints(owner)
             found: dict[str, Any] = {}
             for setting in dataclasses.fields(owner):
@@ -357,12 +454,12 @@ def _host(name: str, value: object, *, wildcard: bool = False) -> str:
     return host
 
 
-def _network(value: object) -> type_of_network:
+def _network(name: str, value: object) -> type_of_network:
     try:
         return ipaddress.ip_network(value, strict=False)  # type: ignore[arg-type]  # ip_network refuses what it cannot read
     except ValueError:
         raise ConfigError(
-            f"trusted_proxies has {value!r}; write an address or a network such as '10.0.0.0/8'"
+            f"{name} has {value!r}; write an address or a network such as '10.0.0.0/8'"
         ) from None
 
 
@@ -387,6 +484,15 @@ def _seconds(text: str) -> timedelta:
         return timedelta(seconds=float(text))
     except (ValueError, OverflowError):
         raise ValueError("write a number of seconds") from None
+
+
+def _rate(text: str) -> float | None:
+    if text.lower() in ("off", "none"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("write a number of requests a second, or off") from None
 
 
 def _whole(text: str) -> int:
@@ -418,6 +524,8 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         "on_error",
         "session",
         "cookies",
+        "rate_limits",
+        "limiter",
     ):
         return None
     if name == "workspaces":
@@ -428,6 +536,8 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         return _whole
     if hint is timedelta:
         return _seconds
+    if hint == float | None:
+        return _rate
     if typing.get_origin(hint) is not Literal and "Sequence" in str(hint):
         return _list
     return str

@@ -28,7 +28,7 @@ from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
 from goodanalytics.store import health, ledger
-from goodanalytics.store.database import Database, after_commit, is_lost, is_rejected, savepoint
+from goodanalytics.store.database import Database, after_commit, is_lost, is_passing, is_rejected, savepoint
 
 ATTEMPTS = 8
 """How often a batch decides again when others are faster; each time at least one of them got through."""
@@ -53,19 +53,27 @@ class Ingest:
 
         Args:
             connection: The host's own `AsyncConnection` or `AsyncSession`: everything commits or vanishes with it, and
-                hooks wait for its commit. Without one, a transaction of our own.
+                hooks wait for its commit. Without one, a transaction of our own, tried again when it lost a deadlock.
 
         Raises:
             Busy: Others kept changing the same visitors.
+            DatabaseUnavailable: Nobody answers, or the connection was lost.
         """
         if connection is not None:
             outcomes = await self.process(connection, hits)
             await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
-        async with self.database.begin() as conn:
-            outcomes = await self.process(conn, hits)
-        self.hooks.notify(hits, outcomes)
-        return outcomes
+        for _ in range(ATTEMPTS):
+            try:
+                async with self.database.begin() as conn:
+                    outcomes = await self.process(conn, hits)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                continue
+            self.hooks.notify(hits, outcomes)
+            return outcomes
+        raise Busy(f"{len(hits)} hits lost {ATTEMPTS} transactions to others. Try again")
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """
@@ -117,15 +125,9 @@ class Ingest:
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
         parts = urls.parts(hit.url)
-        if hit.source is not None:
-            source: sources.Source | None = sources.Source.from_json(hit.source)
-        elif hit.origin == "server" and hit.referrer is None and "utm_" not in (hit.url or ""):
-            source = None
-        else:
-            source = sources.classify(hit.url, hit.referrer, self.config.own_hosts)
         return Understood(
             hit=hit,
-            source=source,
+            source=sources.of_hit(hit, self.config.own_hosts),
             device=devices.parse(hit.client.user_agent, hit.client.hints, hit.client.touch_points),
             place=self._place(hit),
             url=urls.clean(hit.url),
@@ -250,8 +252,9 @@ class Worker:
         pause = config.worker_interval
         while True:
             try:
-                if await self.work():
-                    pause = config.worker_interval
+                taken = await self.work()
+                pause = config.worker_interval
+                if taken:
                     continue
             except DatabaseUnavailable as error:
                 config.report(error, "looking into the log")

@@ -1,5 +1,5 @@
 """
-ACT: what must be done now and then so that everything else goes on: partitions of the months ahead.
+ACT: what must be done now and then so that everything else goes on: months of events ahead, the day of receipts.
 
 Every process does it, at start and then every few hours; whoever comes second finds nothing to do.
 """
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from goodanalytics.config import Config
-from goodanalytics.migrations import partitions
+from goodanalytics.migrations import days, partitions
 from goodanalytics.store.database import Database
 
 EVERY = 6 * 60 * 60  # seconds
@@ -27,11 +27,19 @@ class Upkeep:
     _task: asyncio.Task[None] | None = field(default=None)
 
     async def once(self) -> list[str]:
-        """Make the partitions of this month and the next two; returns the names of those that were missing."""
+        """
+        Make this month of events and the next two, open the day of receipts, and drop receipts that are old enough.
+
+        Returns:
+            The names of the partitions that this call made.
+        """
+        schema, now = self.database.tables.schema, self.config.clock()
         async with self.database.begin() as conn:
-            return await partitions.ensure(
-                conn, self.database.tables.schema, self.config.clock(), ahead=MONTHS_AHEAD
-            )
+            made = await partitions.ensure(conn, schema, now, ahead=MONTHS_AHEAD)
+        # Apart, so that nobody who waits for the one lock waits for the other too.
+        async with self.database.begin() as conn:
+            turned = await days.turn(conn, schema, now, self.config.idempotency)
+        return made if turned.opened is None else [*made, turned.opened]
 
     def start(self) -> None:
         """Begin to repeat it in the running event loop."""
@@ -51,4 +59,4 @@ class Upkeep:
             try:
                 await self.once()
             except Exception as error:  # noqa: BLE001  # upkeep tries again later, whatever went wrong
-                self.config.report(error, "making partitions")
+                self.config.report(error, "making and dropping partitions")

@@ -5,9 +5,11 @@ Rules of this file
 1. A beacon is hostile. Workspace, address, user agent and time come from the `Edge` (what the server saw itself), never
    from the body.
 2. A field of the wrong type, an unknown field or an unreadable number refuses the item, and says where. A text that is
-   merely too long is cut; control characters (NUL among them, which PostgreSQL refuses) are removed.
+   merely too long is cut; what no text needs is removed: control characters (PostgreSQL refuses NUL), halves of surrogate
+   pairs, and the characters that turn the direction of what is shown beside them.
 3. One bad item does not sink its neighbours: `read_beacon` answers hits and refusals side by side, each with its index.
-4. A Hit's id is its idempotency key. The browser sends `event_id`; a host's own key becomes an id by `id_for_key`.
+4. A Hit's id is its idempotency key. The browser sends `event_id`; a host's own key becomes an id by `id_for_key`. What a
+   browser sends never becomes an id that a host's key could become: it would use up the host's order before it is placed.
 
 Bounds, per item: a body of 64 KiB, 100 items a body, 50 properties, keys of 64 and values of 1,024 characters, URLs of
 2,083 characters (the longest that Internet Explorer accepted, and what the original keeps), other texts of 255.
@@ -23,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -79,6 +81,7 @@ class Client(msgspec.Struct, frozen=True, omit_defaults=True):
         timezone: IANA name.
         touch_points: Fingers that the screen tells apart; more than one on a Mac means an iPad.
         bot: Why this is not a person, or `None`.
+        bot_version: `bots.VERSION` of the rules that said so; `None` when nobody judged, as for a host's own word.
     """
 
     ip: str | None = None
@@ -90,6 +93,7 @@ class Client(msgspec.Struct, frozen=True, omit_defaults=True):
     timezone: str | None = None
     touch_points: int | None = None
     bot: str | None = None
+    bot_version: int | None = None
 
 
 class Signals(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -205,10 +209,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A token that came with an item, to be checked by whoever holds the keys before the hit is trusted."""
+    """
+    A token that came with an item, to be checked by whoever holds the keys before the hit is trusted.
+
+    Attributes:
+        index: The item's place in the body.
+    """
 
     hit: Hit
     token: str | None
+    index: int = 0
 
 
 class Beacon(msgspec.Struct, forbid_unknown_fields=True):
@@ -220,7 +230,7 @@ class Beacon(msgspec.Struct, forbid_unknown_fields=True):
     url: str | None = None
     referrer: str | None = None
     title: str | None = None
-    properties: dict[str, Property] | None = None
+    properties: dict[str, Any] | None = None  # read by `flat_properties`, which can name the place
     amount_cents: int | None = None
     currency: str | None = None
     engaged_ms: float | None = None
@@ -241,7 +251,7 @@ class Beacon(msgspec.Struct, forbid_unknown_fields=True):
     external_id: str | None = None
     email: str | None = None
     name: str | None = None
-    traits: dict[str, Property] | None = None
+    traits: dict[str, Any] | None = None
 
 
 class Invalid(Exception):
@@ -259,11 +269,15 @@ class Invalid(Exception):
         self.reason = reason
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+# The last two ranges open and close a change of direction (Unicode Standard Annex 9, sections 2.1 to 2.5).
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+)
 _SPACE = re.compile(r"[\t\r\n]+")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
-_SCREEN = re.compile(r"\d{1,5}x\d{1,5}")
+_SCREEN = re.compile(r"[0-9]{1,5}x[0-9]{1,5}")
 _AT_PATH = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_Read = TypeVar("_Read")
 _decoder = msgspec.json.Decoder(Beacon)
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -274,8 +288,7 @@ def text(value: str | None, limit: int = MAX_TEXT) -> str | None:
         return None
     if not value.isprintable():
         value = _CONTROL.sub("", _SPACE.sub(" ", value))
-    value = value.strip()
-    return value[:limit] or None
+    return value.strip()[:limit].rstrip() or None
 
 
 def uuid_or_none(value: str | None) -> UUID | None:
@@ -351,7 +364,7 @@ def money(amount_cents: int | None, currency: str | None) -> tuple[int | None, s
     if amount_cents is not None and not 0 <= amount_cents <= MAX_AMOUNT_CENTS:
         raise Invalid(
             "amount_cents",
-            f"{amount_cents} is outside 0 to {MAX_AMOUNT_CENTS}; send minor units, such as 4900 for 49.00",
+            f"{str(amount_cents)[:20]} is outside 0 to {MAX_AMOUNT_CENTS}; send minor units, such as 4900 for 49.00",
         )
     if currency is not None:
         if not _CURRENCY.fullmatch(currency):
@@ -385,7 +398,7 @@ def read_beacon(body: bytes, edge: Edge, new_id: Callable[[], UUID]) -> tuple[li
         item = _read_item(stripped, 0, edge, new_id)
         return ([], [item]) if isinstance(item, Refused) else ([item], [])
     try:
-        items = _list_decoder.decode(stripped)
+        items = _decoded(_list_decoder, stripped)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [], [Refused(0, "", unreadable(error)[1])]
     if not items:
@@ -405,9 +418,33 @@ def read_beacon(body: bytes, edge: Edge, new_id: Callable[[], UUID]) -> tuple[li
     return claims, refusals
 
 
+# A pair of surrogates, half of one, or any other escape.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+
+
+def _without_halves(raw: bytes) -> bytes:
+    """*raw* JSON without escapes of half a surrogate pair: what is left where a page cuts a title through an emoji."""
+    return _ESCAPE.sub(lambda found: b"" if found["half"] else found[0], raw)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Read], raw: bytes) -> _Read:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        mended = _without_halves(raw)
+        if mended == raw:
+            raise
+        return decoder.decode(mended)
+
+
 def _read_item(raw: bytes, index: int, edge: Edge, new_id: Callable[[], UUID]) -> Claim | Refused:
     try:
-        return _hit_of(_decoder.decode(raw), edge, new_id)
+        return _hit_of(_decoded(_decoder, raw), index, edge, new_id)
     except Invalid as error:
         return Refused(index, error.where, error.reason)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -426,7 +463,12 @@ def unreadable(error: Exception) -> tuple[str, str]:
     return path.removeprefix("$").removeprefix("."), text(reason, MAX_TEXT) or "not readable"
 
 
-def _hit_of(item: Beacon, edge: Edge, new_id: Callable[[], UUID]) -> Claim:
+def own_id(event_id: UUID, workspace_id: UUID) -> UUID:
+    """*event_id* as a browser may choose it: one of version 5 could be a host's key (`id_for_key`), so it is not used as is."""
+    return id_for_key(workspace_id, "browser event", str(event_id)) if event_id.version == 5 else event_id
+
+
+def _hit_of(item: Beacon, index: int, edge: Edge, new_id: Callable[[], UUID]) -> Claim:
     amount_cents, currency = money(item.amount_cents, item.currency)
     if item.event_type not in BROWSER_TYPES:
         raise Invalid("event_type", f"{item.event_type.value!r} cannot come from a browser")
@@ -442,9 +484,10 @@ def _hit_of(item: Beacon, edge: Edge, new_id: Callable[[], UUID]) -> Claim:
             touch_points=item.touch_points,
         )
     key = text(item.key, MAX_TEXT)
-    event_id = item.event_id
-    if event_id is None or not event_id.int:
-        event_id = id_for_key(edge.workspace_id, item.event_type.value, key) if key else new_id()
+    if item.event_id is not None and item.event_id.int:
+        event_id = own_id(item.event_id, edge.workspace_id)
+    else:
+        event_id = id_for_key(edge.workspace_id, f"browser {item.event_type}", key) if key else new_id()
     hit = Hit(
         id=event_id,
         workspace_id=edge.workspace_id,
@@ -475,7 +518,7 @@ def _hit_of(item: Beacon, edge: Edge, new_id: Callable[[], UUID]) -> Claim:
         key=key,
         platform_signals=_platform_signals(item, edge.cookies or {}),
     )
-    return Claim(hit, text(item.token, 4_096))
+    return Claim(hit, text(item.token, 4_096), index)
 
 
 def _bounded(name: str, value: float | None, most: int, *, cut: bool = False) -> int | None:

@@ -2,10 +2,12 @@
 Where a short link leads.
 
 1. The destination is the link's own address with parameters *appended*: what stands there keeps its order and its bytes, so
-   that a signed address stays valid. A parameter that the address has already is not added again.
-2. Added, in this order: the link's UTM parameters, the request's own query (bounded, without ours and without click ids
-   of ad platforms that belong to the click itself), and exactly one `ga_id`, the click's id.
-3. Nothing in a request can choose the host.
+   that a signed address stays valid. A parameter that the address has already is not added again, but a UTM parameter of
+   the link replaces it.
+2. Added, in this order: the link's UTM parameters, the request's own query (which overrules the link's; bounded, without
+   ours and without click ids of ad platforms, which belong to the click itself), and exactly one `ga_id`, the click's id.
+   What would make the address longer than `MAX_DESTINATION` is left out.
+3. Nothing in a request can choose the host. The address is ASCII without blanks, as a header carries it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote_plus, unquote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 from uuid import UUID
 
 import msgspec
 
 from goodanalytics.core import urls
+from goodanalytics.core.campaigns import CLICK_IDS
 from goodanalytics.core.hits import MAX_URL, text
 from goodanalytics.errors import InvalidInput
 
@@ -29,12 +32,13 @@ ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 KEY_LENGTH = 7  # 57^7 is two million million
 
-NOT_PASSED = frozenset({"ga_id", "via", "ref", "qr", "s"})
-"""Parameters that mean something to us and nothing to the destination."""
+NOT_PASSED = frozenset({"ga_id", "via", "ref", "qr", "s", *CLICK_IDS})
+"""Parameters that mean something to us and nothing to the destination; compared as `urls.parameters` reads names."""
 
 MAX_PASSED = 10
 MAX_PASSED_NAME = 64  # characters
 MAX_PASSED_VALUE = 512  # characters
+MAX_DESTINATION = 8_000  # bytes; nginx and Apache read header lines of 8 KiB, the header's name among them
 
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 
@@ -102,9 +106,9 @@ def checked_url(url: str, where: str = "url") -> str:
         )
     except ValueError:
         is_web = False
-    if not is_web or len(address) > MAX_URL or any(c.isspace() for c in address) or "\\" in address:
+    if not is_web or len(address.encode()) > MAX_URL or any(c.isspace() for c in address) or "\\" in address:
         raise InvalidInput(
-            f"{where} is {address[:80]!r}; it must be an absolute http or https address of at most {MAX_URL} characters, "
+            f"{where} is {address[:80]!r}; it must be an absolute http or https address of at most {MAX_URL} bytes, "
             "such as https://example.com/page",
             where=where,
         )
@@ -121,16 +125,24 @@ def destination(link: Link, query: str, click_id: UUID) -> str:
     """
     address, hash_mark, fragment = link.url.partition("#")
     base, _, own = address.partition("?")
-    kept = [part for part in own.split("&") if part and _name(part) != "ga_id"]
-    present = {_name(part) for part in kept}
-    passed = [(name, value) for name, value in _passed(query) if name not in present]
-    overruled = {name for name, _ in passed}
-    added = [(name, value) for name, value in link.utm if name not in overruled]
-    replaced = {name for name, _ in added}
-    kept = [part for part in kept if _name(part) not in replaced]
-    added += [*passed, ("ga_id", str(click_id))]
-    parts = kept + [f"{quote_plus(name)}={quote_plus(value)}" for name, value in added]
-    return f"{base}?{'&'.join(parts)}{hash_mark}{fragment}"
+    utm = dict(link.utm)
+    kept = [part for part in own.split("&") if own and not _names(part) & ({"ga_id"} | utm.keys())]
+    present = {unquote_plus(part.partition("=")[0]) for part in kept}
+    passed = {name: value for name, value in _passed(query) if name not in present}
+    bridge = f"ga_id={click_id}"
+    room = MAX_DESTINATION - len(ascii_form(f"{base}?{'&'.join([*kept, bridge])}{hash_mark}{fragment}"))
+    added: list[str] = []
+    for name, value in ({name: value for name, value in utm.items() if name not in passed} | passed).items():
+        part = f"{quote_plus(name)}={quote_plus(value)}"
+        if len(part) < room:
+            room -= len(part) + 1
+            added.append(part)
+    return ascii_form(f"{base}?{'&'.join([*kept, *added, bridge])}{hash_mark}{fragment}")
+
+
+def ascii_form(address: str) -> str:
+    """*address* as a header may carry it: whatever is not printable ASCII percent-encoded (RFC 9110, section 10.2.2)."""
+    return "".join(c if "!" <= c <= "~" else quote(c, safe="", errors="replace") for c in address)
 
 
 def _passed(query: str) -> Iterable[tuple[str, str]]:
@@ -145,7 +157,7 @@ def _passed(query: str) -> Iterable[tuple[str, str]]:
             and len(value) <= MAX_PASSED_VALUE
             and (name + value).isprintable()
         )
-        if not usable or name in NOT_PASSED or name in seen:
+        if not usable or name in seen or _names(part) & NOT_PASSED:
             continue
         seen.add(name)
         yield name, value
@@ -153,5 +165,6 @@ def _passed(query: str) -> Iterable[tuple[str, str]]:
             return
 
 
-def _name(part: str) -> str:
-    return unquote_plus(part.partition("=")[0])
+def _names(part: str) -> set[str]:
+    """The names that *part* of a query has for whoever lands with it: other case and `name[]` are the same."""
+    return {name for name, _ in urls.parameters(f"?{part}")}

@@ -202,11 +202,21 @@ class Plan:
         visitor = self._identify(understood)
         if hit.quiet:
             return Outcome(hit.id, "resolved", visitor.canonical_id)
+        self.record(understood, visitor)
+        return Outcome(hit.id, "recorded", visitor.canonical_id)
+
+    def record(self, understood: Understood, visitor: Visitor) -> None:
+        """Take in a hit that is known to be *visitor*'s: which visit, what changes."""
         understood = self._with_click(understood, visitor)
         session = self._sessionize(understood, visitor)
         self._record_event(understood, visitor, session)
         self._record_visitor(understood, visitor, session)
-        return Outcome(hit.id, "recorded", visitor.canonical_id)
+
+    def join(self, workspace_id: UUID, loser: UUID, winner: UUID) -> None:
+        """Let the rows of *loser* belong to *winner* from now on; both are canonical ids."""
+        for row in self._rows_of(workspace_id, loser):
+            self._put(msgspec.structs.replace(row, canonical_id=winner))
+        self._members[workspace_id, winner] |= self._members.pop((workspace_id, loser), set())
 
     # Who -------------------------------------------------------------------------------------------------------------
 
@@ -288,9 +298,7 @@ class Plan:
 
     def _merge(self, hit: Hit, merge: Merge) -> None:
         for loser in merge.losers:
-            for row in self._rows_of(hit.workspace_id, loser):
-                self._put(msgspec.structs.replace(row, canonical_id=merge.winner))
-            self._members[hit.workspace_id, merge.winner] |= self._members.pop((hit.workspace_id, loser))
+            self.join(hit.workspace_id, loser, merge.winner)
             self.merges.append(
                 MergeRow(
                     workspace_id=hit.workspace_id,
@@ -354,7 +362,8 @@ class Plan:
         if click_id is None:
             return understood
         if hit.origin == "link":
-            if self._known[hit.workspace_id, Kind.CLICK, str(click_id)].hit_id == hit.id:
+            known = self._known.get((hit.workspace_id, Kind.CLICK, str(click_id)))
+            if known is not None and known.hit_id == hit.id:
                 facts = ClickFacts(understood.source or Source(), hit.link_id)
                 self._clicks[hit.workspace_id, click_id] = facts
             return understood
@@ -492,6 +501,7 @@ class Plan:
                 "ip": understood.ip,
                 "user_agent": hit.client.user_agent,
                 "bot": hit.client.bot,
+                "bot_version": hit.client.bot_version,
                 "amount_cents": hit.amount_cents,
                 "currency": hit.currency,
                 "engaged_ms": hit.engaged_ms,

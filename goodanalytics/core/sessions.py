@@ -3,7 +3,7 @@ Which visit a hit belongs to.
 
 1. A visit ends after `timeout` of silence (a gap of exactly the timeout continues it), or when the visitor arrives from
    another source that is not direct. Going on without a source continues whatever was going on.
-2. A visit that began without a source takes the first one that comes while it lives.
+2. A visit that began without a source takes the first one that comes while it lives, with the click that brought it.
 3. A link click opens no visit: its landing does, a moment later, with the same source.
 4. An engagement ping and a hit from the host's servers belong to the visit that is going on, and open none; a page that
    a server reports does.
@@ -143,7 +143,8 @@ def step(live: Session | None, moment: Moment, fresh: Session, *, split_on_sourc
     if not arrives or source is None:
         return Continued(_take(live, moment))
     if live.source == "direct" and live.medium == "direct":
-        return Continued(_take(_with_source(live, source), moment), adopted=True)
+        adopting = msgspec.structs.replace(live, click_id=fresh.click_id or live.click_id)
+        return Continued(_take(_with_source(adopting, source), moment), adopted=True)
     if not split_on_source or not moment.opens or source.acquisition == _acquisition(live):
         return Continued(_take(live, moment))
     return Split(_take(_with_source(fresh, source), moment), live.id)

@@ -31,6 +31,7 @@ from goodanalytics.core.campaigns import (
     SOURCE_ALIASES,
     VIDEO_PLATFORMS,
 )
+from goodanalytics.core.hits import Hit
 from goodanalytics.core.referrers import APPS, is_return_host, platform_of_host
 
 Confidence = Literal["high", "medium", "low"]
@@ -217,6 +218,15 @@ def classify(url: str | None, referrer: str | None, own_hosts: Collection[str] =
     'email'
     """
     return _classified(url, referrer, tuple(own_hosts))
+
+
+def of_hit(hit: Hit, own_hosts: Collection[str] = ()) -> Source | None:
+    """Return what *hit* itself says of where its visitor came from; ``None`` for a server's word that says nothing."""
+    if hit.source is not None:
+        return Source.from_json(hit.source)
+    if hit.origin == "server" and hit.referrer is None and "utm_" not in (hit.url or ""):
+        return None
+    return classify(hit.url, hit.referrer, own_hosts)
 
 
 # Most visits of a busy hour land on a few pages from a few places; 100 µs each is worth sparing the worker.

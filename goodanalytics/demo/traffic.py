@@ -22,7 +22,7 @@ from random import Random
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from goodanalytics.core.bots import judge
+from goodanalytics.core.bots import VERSION, judge
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.demo.browsing import Browsing, Device, Person, Shop, click_at, hit_at, seconds_of
 from goodanalytics.demo.crowd import (
@@ -261,6 +261,7 @@ def _crawlers(shop: Shop, days: int, rng: Random) -> Iterator[Hit]:
             ip=f"198.51.100.{rng.randint(1, 254)}",
             user_agent=crawler.user_agent,
             bot=judge(crawler.user_agent).reasons[0],
+            bot_version=VERSION,
         )
         if crawler.follows_links:
             yield click_at(shop, rng, rng.choice(list(LINKS)), at, client)

@@ -20,14 +20,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core.hits import Hit
-from goodanalytics.errors import Busy
+from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.store.database import Database, is_lost, run, unavailable_named
 
 SHARDS = 16
@@ -135,42 +136,63 @@ class PostgresLog:
                 count += len(batch[-1].rows)
             try:
                 await self._copy([row for waiting in batch for row in waiting.rows])
-            except BaseException as error:
-                for waiting in batch:
-                    if not waiting.done.done():
-                        waiting.done.set_exception(
-                            error if isinstance(error, Exception) else ConnectionError("the log was stopped")
-                        )
-                        waiting.done.exception()  # marks it as seen: the caller may be gone
-                if not isinstance(error, Exception):
-                    raise
+            except DatabaseUnavailable as error:
+                # Whoever waits behind would hear the same, only later: one time-out for each batch.
+                self._answer([*batch, *self._waiting], error)
+                self._waiting.clear()
+            except Exception as error:  # noqa: BLE001  # whatever it is, those who wait are told
+                self._answer(batch, error)
+            except BaseException:
+                self._answer(batch, ConnectionError("the log was stopped"))
+                raise
             else:
-                for waiting in batch:
-                    if not waiting.done.done():
-                        waiting.done.set_result(None)
+                self._answer(batch, None)
                 self._wake.set()
-            finally:
-                self._rows -= count
-                self._bytes -= sum(waiting.size for waiting in batch)
+        # Not left to the callback: until that runs, an append would count this flush as one that still writes.
+        self._flushes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _answer(self, told: Sequence[_Append], error: Exception | None) -> None:
+        """Tell those who wait what became of their hits; a caller may be gone."""
+        for waiting in told:
+            self._rows -= len(waiting.rows)
+            self._bytes -= waiting.size
+            if waiting.done.done():
+                continue
+            if error is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(error)
+                waiting.done.exception()  # marks it as seen
 
     async def _copy(self, rows: list[tuple[int, UUID, bytes]]) -> None:
         """
         Write *rows* and commit.
 
-        A connection that turns out to be dead is replaced once. Whether a COPY that broke off was committed cannot be known,
-        so a row may stand in the log twice; processing knows a hit by its id and counts it once.
+        A connection that is lost on the way is replaced once. Whether a COPY that broke off was committed cannot be known,
+        so a hit may stand in the log again after a worker took it; processing knows a hit by its id and counts it once.
         """
         try:
             await self._copy_once(rows)
+        except DatabaseUnavailable:
+            raise
         except Exception as error:
             if not is_lost(error):
                 raise
             with unavailable_named(self._database.engine):
-                await self._copy_once(rows)
+                await self._copy_again(rows)
+
+    async def _copy_again(self, rows: list[tuple[int, UUID, bytes]]) -> None:
+        """Write *rows* unless they are there: then the COPY whose answer was lost did commit."""
+        with suppress(asyncpg.UniqueViolationError):
+            await self._copy_once(rows)
 
     async def _copy_once(self, rows: list[tuple[int, UUID, bytes]]) -> None:
-        async with self._database.engine.connect() as conn:
+        async with self._database.connect() as conn:
             raw: Any = (await conn.get_raw_connection()).driver_connection
+            while raw.is_closed():
+                # After a restart of the server that is every connection of the pool, unless the pool looks first.
+                await conn.invalidate()
+                raw = (await conn.get_raw_connection()).driver_connection
             try:
                 await raw.copy_records_to_table(
                     self._table.name,
@@ -240,5 +262,6 @@ class PostgresLog:
 def _read(body: bytes) -> Hit | None:
     try:
         return _decoder.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Text that is no UTF-8 raises a ValueError, and not one of msgspec's.
         return None

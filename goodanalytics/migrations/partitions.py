@@ -20,8 +20,8 @@ from goodanalytics.errors import SchemaError
 LOCK_TIMEOUT = "5s"
 """How long `ensure` stands in front of a table's queue of locks before it gives up until the next time."""
 
-PARTITION = re.compile(r"events_(default|\d{4}_\d{2})")
-"""Names that partitions of `events` have."""
+PARTITION = re.compile(r"events_(default|\d{4}_\d{2})|receipts_(default|\d{4}_\d{2}_\d{2})")
+"""Names that partitions of `events` and of `receipts` (`days.py`) have."""
 
 
 def month_partitions(schema: str, first: date, months: int) -> list[str]:
@@ -58,21 +58,32 @@ async def ensure(conn: AsyncConnection, schema: str, now: datetime, ahead: int =
     wanted = _months(now.astimezone(UTC).date(), ahead + 1)
     if not await _missing(conn, schema, wanted):
         return []
+    await wait_for_others(conn, schema)
+    missing = await _missing(conn, schema, wanted)
+    if not missing:
+        return []
+    before = await set_lock_timeout(conn, LOCK_TIMEOUT)
+    for month in missing:
+        await _make(conn, schema, month, begun=month <= now.astimezone(UTC).date())
+    await set_lock_timeout(conn, before)
+    return [_name(month) for month in missing]
+
+
+async def wait_for_others(conn: AsyncConnection, schema: str) -> None:
+    """Hold back everybody else who wants to make or drop partitions of *schema*, until the transaction ends."""
     await conn.execute(
         text(
             "SELECT pg_advisory_xact_lock(hashtextextended('goodanalytics partitions ' || CAST(:schema AS text), 0))"
         ),
         {"schema": schema},
     )
-    missing = await _missing(conn, schema, wanted)
-    if not missing:
-        return []
-    before = (await conn.execute(text("SELECT current_setting('lock_timeout')"))).scalar_one()
-    await _set_lock_timeout(conn, LOCK_TIMEOUT)
-    for month in missing:
-        await _make(conn, schema, month, begun=month <= now.astimezone(UTC).date())
-    await _set_lock_timeout(conn, before)
-    return [_name(month) for month in missing]
+
+
+async def set_lock_timeout(conn: AsyncConnection, value: str) -> str:
+    """Wait for locks no longer than *value* (`2s`) until the transaction ends. Returns what was set before."""
+    before: str = (await conn.execute(text("SELECT current_setting('lock_timeout')"))).scalar_one()
+    await conn.execute(text("SELECT set_config('lock_timeout', :value, true)"), {"value": value})
+    return before
 
 
 async def _make(conn: AsyncConnection, schema: str, month: date, *, begun: bool) -> None:
@@ -124,10 +135,6 @@ async def _missing(conn: AsyncConnection, schema: str, months: list[date]) -> li
             )
         there.add(name)
     return [month for month in months if _name(month) not in there]
-
-
-async def _set_lock_timeout(conn: AsyncConnection, value: str) -> None:
-    await conn.execute(text("SELECT set_config('lock_timeout', :value, true)"), {"value": value})
 
 
 def _months(first: date, count: int) -> list[date]:

@@ -25,11 +25,12 @@ TABLES = (
     "events",
     "events_default",
     "receipts",
+    "receipts_default",
     "links",
     "hits",
     "rejected_hits",
 )
-"""What this version makes, in the order of creation. Month partitions of `events` come and go beside it."""
+"""What this version makes, in the order of creation. Months of `events` and days of `receipts` come and go beside it."""
 
 
 def up(op: Op, schema: str) -> None:
@@ -66,8 +67,8 @@ def up(op: Op, schema: str) -> None:
 def down(op: Op, schema: str) -> None:
     """Drop every table with its rows, and the schema when nothing else is in it."""
     ga = f'"{schema}"'
-    # Dropping `events` drops its partitions.
-    for table in reversed([name for name in TABLES if name != "events_default"]):
+    # Dropping `events` and `receipts` drops their partitions.
+    for table in reversed([name for name in TABLES if not name.endswith("_default")]):
         _run(op, f"DROP TABLE {ga}.{table}")
     if schema == "public":
         return
@@ -263,6 +264,7 @@ def _make_visits(op: Op, ga: str) -> None:
             ip               inet,
             user_agent       text,
             bot              text,
+            bot_version      smallint,
             amount_cents     bigint,
             currency         text,
             engaged_ms       integer,
@@ -287,18 +289,22 @@ def _make_visits(op: Op, ga: str) -> None:
     # Nothing that was accepted may fail for want of a month: an imported event of 2019, or one that arrives before the
     # months ahead were made, lands here.
     _run(op, f"CREATE TABLE {ga}.events_default PARTITION OF {ga}.events DEFAULT")
+    # `day` is not the hit's: it names the partition that was open when the receipt was written (partition rules in
+    # `days.py`), so that one unique index sees everybody who writes at the same time.
     _run(
         op,
         f"""
         CREATE TABLE {ga}.receipts (
-            workspace_id  uuid         NOT NULL,
-            hit_id        uuid         NOT NULL,
+            workspace_id  uuid  NOT NULL,
+            hit_id        uuid  NOT NULL,
+            day           date  NOT NULL,
             digest        text,
-            received_at   timestamptz  NOT NULL,
-            CONSTRAINT receipts_pkey PRIMARY KEY (workspace_id, hit_id)
-        )
+            CONSTRAINT receipts_pkey PRIMARY KEY (workspace_id, hit_id, day)
+        ) PARTITION BY RANGE (day)
     """,
     )
+    # Open until the first day is.
+    _run(op, f"CREATE TABLE {ga}.receipts_default PARTITION OF {ga}.receipts DEFAULT")
 
 
 def _make_links(op: Op, ga: str) -> None:

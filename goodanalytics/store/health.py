@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from sqlalchemy.exc import DBAPIError
 
 from goodanalytics.errors import GoodAnalyticsError
+from goodanalytics.migrations import days
 from goodanalytics.store import schema
 from goodanalytics.store.database import Database, run
 
 LAG_WORTH_A_WORD = timedelta(minutes=1)
+LATE_DAY = timedelta(days=2)
+"""Since when a day of receipts is open that somebody should look at: upkeep turns it within hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ async def examine(database: Database, now: datetime) -> list[Finding]:
         return [*findings, Finding("wrong", str(error))]
     findings.append(Finding("ok", f"the schema {database.tables.schema} is of this version"))
     findings += await _about_log(database, now)
-    return findings + await _about_partitions(database, now)
+    findings += await _about_partitions(database, now)
+    return findings + await _about_receipts(database, now)
 
 
 async def _about_log(database: Database, now: datetime) -> list[Finding]:
@@ -118,3 +122,34 @@ async def _about_partitions(database: Database, now: datetime) -> list[Finding]:
     return [
         Finding("ok", f"partitions are there; {strays} events lie outside of them (older or newer months)")
     ]
+
+
+async def _about_receipts(database: Database, now: datetime) -> list[Finding]:
+    t = database.tables
+    async with database.connect() as conn:
+        there = await days.listed(conn, t.schema)
+        early = await days.has_early_receipts(conn, t.schema)
+    if not there:
+        if early:
+            return [
+                Finding("warning", f"no day of {t.receipts} is open yet; the running app opens it at start")
+            ]
+        return [Finding("ok", f"{t.receipts} waits for its first day; the running app opens it at start")]
+    today = now.astimezone(UTC).date()
+    if there[-1] > today + timedelta(days=1):
+        return [
+            Finding(
+                "warning",
+                f"the open day of {t.receipts} is {there[-1]}, in the future, so none is opened or dropped until then. A "
+                "process has a wrong clock, or had one: set it right",
+            )
+        ]
+    if today - there[-1] >= LATE_DAY:
+        return [
+            Finding(
+                "warning",
+                f"the open day of {t.receipts} is still {there[-1]}. Nothing is counted twice, but no old day is dropped. Is "
+                "an app running, and is there a transaction that has been open for long (pg_stat_activity)?",
+            )
+        ]
+    return [Finding("ok", f"keys are remembered since {there[0]}, in {len(there)} days of {t.receipts}")]

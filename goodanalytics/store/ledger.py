@@ -19,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import Table, select, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import TextualSelect
 
@@ -28,6 +29,8 @@ from goodanalytics.core.plan import ClickFacts, IdentityRow, Plan, State
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor
+from goodanalytics.errors import Busy
+from goodanalytics.migrations import days
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.tables import Tables
 
@@ -46,30 +49,50 @@ async def receive(
         For each (workspace, id) that is a repetition: the digest that was noted then. A hit that repeats another of the
         same batch is the caller's to find.
     """
-    rows = [
-        {"workspace_id": h.workspace_id, "hit_id": h.id, "digest": h.digest, "received_at": h.received_at}
-        for h in hits
-    ]
-    taken = await conn.execute(
-        text(
-            f"{_insert(t.receipts)} ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id"
-        ),
-        {"rows": as_json(rows)},
-    )
-    fresh = {(row.workspace_id, row.hit_id) for row in taken}
-    repeated = {(h.workspace_id, h.id) for h in hits} - fresh
+    rows = [{"workspace_id": h.workspace_id, "hit_id": h.id, "digest": h.digest} for h in hits]
+    try:
+        taken = await run(conn, _receive(t.receipts), rows=as_json(rows))
+    except IntegrityError as error:
+        if days.CLOSED not in str(error.orig):
+            raise
+        raise Busy(
+            "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
+            "host's isolation level, run the transaction again"
+        ) from error
+    repeated = {(h.workspace_id, h.id) for h in hits} - {(row.workspace_id, row.hit_id) for row in taken}
     if not repeated:
         return {}
     workspaces, ids = zip(*sorted(repeated), strict=True)
     noted = await run(
         conn,
-        f"SELECT r.workspace_id, r.hit_id, r.digest FROM {t.receipts} r "
-        "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, hit_id) "
-        "ON r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id",
+        "SELECT k.workspace_id, k.hit_id, r.digest "
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, hit_id), "
+        f"LATERAL (SELECT r.digest FROM {t.receipts} r "
+        "WHERE r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id OFFSET 0) AS r",
         workspaces=list(workspaces),
         ids=list(ids),
     )
     return {(row.workspace_id, row.hit_id): row.digest for row in noted}
+
+
+@lru_cache(maxsize=256)
+def _receive(receipts: Table) -> str:
+    """Write into the open day what is in none of the closed ones; `migrations/days.py` says why that is exact."""
+    return (
+        f"WITH open AS MATERIALIZED ({days.OPEN_DAY.format(schema=receipts.schema)}), "
+        "r AS MATERIALIZED (SELECT * FROM json_to_recordset(CAST(:rows AS json)) "
+        "AS r (workspace_id uuid, hit_id uuid, digest text)), "
+        "known AS MATERIALIZED (SELECT b.workspace_id, k.hit_id "
+        "FROM (SELECT workspace_id, array_agg(hit_id) AS ids FROM r GROUP BY workspace_id) AS b, "
+        # OFFSET keeps it from becoming a join, which would read days whole while they look small. An array asks each index
+        # once for a whole batch, which costs nearly nothing where ids are in the order of time.
+        f"LATERAL (SELECT k.hit_id FROM {receipts} k "
+        "WHERE k.workspace_id = b.workspace_id AND k.hit_id = ANY(b.ids) AND k.day < (SELECT day FROM open) OFFSET 0) AS k) "
+        f"INSERT INTO {receipts} (workspace_id, hit_id, day, digest) "
+        "SELECT workspace_id, hit_id, day, digest FROM r, open "
+        "WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM known) "
+        "ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id"
+    )
 
 
 async def load(
@@ -223,7 +246,7 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
         )
         if bound.rowcount != len(plan.identities):
             raise Stale
-    await record_visitors(conn, t, plan)
+    await record_visitors(conn, t, plan.visitors)
     if plan.merges:
         await conn.execute(text(_insert(t.merges)), {"rows": as_json(plan.merges)})
     if plan.conflicts:
@@ -231,19 +254,19 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
             text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
             {"rows": as_json(list(plan.conflicts.values()))},
         )
-    await record_sessions(conn, t, plan)
+    await record_sessions(conn, t, plan.sessions)
     await record_events(conn, t, plan)
 
 
-async def record_visitors(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
-    """Write the rows of visitors that *plan* made or changed. Their locks are ours since `load`."""
-    if rows := plan.visitors:
+async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visitor]) -> None:
+    """Write *rows* of visitors, new and changed. Their locks are ours since `load`."""
+    if rows:
         await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
 
 
-async def record_sessions(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
-    """Write the visits that *plan* opened or continued; their visitor's lock guards them."""
-    if rows := plan.sessions:
+async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Session]) -> None:
+    """Write *rows* of visits, new and changed; their visitor's lock guards them."""
+    if rows:
         await conn.execute(text(_upsert(t.sessions)), {"rows": as_json(rows)})
 
 

@@ -11,7 +11,7 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -23,10 +23,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
+from goodanalytics.core.limits import Exceeded
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api_events, api_visitors, openapi, problems, reference
-from goodanalytics.web.operations import Call, Operation, Room, authenticate, permit
+from goodanalytics.web import api_events, api_visitors, limits, openapi, problems, reference
+from goodanalytics.web.limits import Gate
+from goodanalytics.web.operations import Call, Operation, Room, authenticate, credential, permit
 
 OPERATIONS: tuple[Operation, ...] = (*api_events.OPERATIONS, *api_visitors.OPERATIONS)
 """Everything that the room does, in the order of the reference. Operations of one path stand together."""
@@ -39,8 +41,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def app(config: Config, database: Database, ingest: Ingest) -> ASGIApp:
     """The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan."""
     room = Room(config, database, ingest)
+    gate = Gate(config, "api")
     routes = [
-        Route(path, _endpoint(room, tuple(of_path)), methods=methods)
+        Route(path, _endpoint(room, gate, tuple(of_path)), methods=methods)
         for path, of_path, methods in _by_path(OPERATIONS)
     ]
     inner = Starlette(
@@ -71,18 +74,36 @@ def _by_path(
     return [(path, found, [operation.method for operation in found]) for path, found in grouped]
 
 
-def _endpoint(room: Room, operations: Sequence[Operation]) -> Endpoint:
+def _endpoint(room: Room, gate: Gate, operations: Sequence[Operation]) -> Endpoint:
     by_method = {operation.method: operation for operation in operations}
 
     async def endpoint(request: Request) -> Response:
         operation = by_method["GET" if request.method == "HEAD" else request.method]  # type: ignore[index]  # the route lets only these methods in
         principal = await authenticate(room.config, request)
+        told = await _count(gate, request)
         permit(principal, operation)
         response = await operation.respond(Call(request, room, principal, room.config.clock()))
+        response.headers.update(told)
         response.headers["X-Request-Id"] = request.state.request_id
         return response
 
     return endpoint
+
+
+async def _count(gate: Gate, request: Request) -> Mapping[str, str]:
+    """
+    Count this call of its key, and say what the answer tells of it.
+
+    Raises:
+        Refusal: 429, the key was used too often.
+    """
+    decision = await gate.take_key(credential(request)[0])
+    if decision is None or gate.limit is None:
+        return {}
+    told = limits.fields(gate.limit, decision)
+    if isinstance(decision, Exceeded):
+        raise problems.Refusal(429, "rate_limited", limits.advice(gate.limit, decision) + ".", headers=told)
+    return told
 
 
 async def _openapi_json(request: Request) -> Response:

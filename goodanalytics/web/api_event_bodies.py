@@ -256,6 +256,7 @@ def _client(call: Call, body: EventBody, event_type: EventType) -> Client:
         ip=_address(context.ip),
         user_agent=user_agent,
         bot=next(iter(bots.judge(user_agent).reasons), None) if is_judged else None,
+        bot_version=bots.VERSION if is_judged else None,
     )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.errors import GoodAnalyticsError
 from goodanalytics.web import rooted
 from goodanalytics.web.middleware import Middleware
 from goodanalytics.web.reading import headers_of
@@ -35,6 +34,7 @@ class House:
         self._start = start
         self._stop = stop
         self._is_started = False
+        self._starting = asyncio.Lock()
         self._failed_at: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,21 +55,23 @@ class House:
         await self._guest(scope, receive, send)
 
     def _is_link_domain(self, scope: Scope) -> bool:
-        return headers_of(scope).get("host", "").lower() in self._config.link_domains
+        host = headers_of(scope).get("host", "").lower()
+        return not {host, host.partition(":")[0]}.isdisjoint(self._config.link_domains)
 
     async def _start_late(self) -> None:
         """Start because no lifespan did. A failure is reported, and tried again with the next request after a while."""
-        now = asyncio.get_running_loop().time()
-        if self._failed_at is not None and now - self._failed_at < RETRY_START:
-            return
-        try:
-            await self._start()
-        except GoodAnalyticsError as error:
-            self._failed_at = now
-            self._config.report(error, "starting")
-        else:
-            self._is_started = True
-            self._failed_at = None
+        clock = asyncio.get_running_loop().time
+        async with self._starting:
+            if self._is_started or (self._failed_at is not None and clock() - self._failed_at < RETRY_START):
+                return
+            try:
+                await self._start()
+            except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
+                self._failed_at = clock()
+                self._config.report(error, "starting")
+            else:
+                self._is_started = True
+                self._failed_at = None
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start ours, then the host's; stop the host's, then ours."""
@@ -80,6 +82,9 @@ class House:
             self._is_started = True
             await host.start()
         except Exception as error:
+            if self._is_started:
+                self._is_started = False
+                await self._stop()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
         await send({"type": "lifespan.startup.complete"})

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http.cookies import CookieError
 from uuid import UUID
 
 import msgspec
@@ -20,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core import sources
-from goodanalytics.core.hits import MAX_URL, EventType, Hit, text
+from goodanalytics.core.hits import MAX_URL, EventType, Hit, id_for_key, text
 from goodanalytics.core.links import KEY, Link, destination
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import DatabaseUnavailable, GoodAnalyticsError, NotFound
@@ -28,6 +29,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.store import catalog
 from goodanalytics.store.database import Database
 from goodanalytics.web import path_below
+from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookie, cookies_for
 from goodanalytics.web.reading import Visit, visit_of
 from goodanalytics.web.tracker import Log
@@ -100,6 +102,7 @@ class Redirect:
         self._catalogue = Catalogue(config, database)
         self._log = log
         self._hooks = hooks
+        self._gate = Gate(config, "redirects")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,6 +117,8 @@ class Redirect:
         if not KEY.fullmatch(key):
             return PlainTextResponse("There is no such link\n", 404)
         visit = visit_of(scope, self._config)
+        if (refusal := await self._gate.refuse(visit)) is not None:
+            return refusal
         try:
             link = await self._catalogue.find(visit.workspace_id, visit.host, key)
         except GoodAnalyticsError as error:
@@ -125,17 +130,19 @@ class Redirect:
         return await self._go(scope, visit, link)
 
     async def _go(self, scope: Scope, visit: Visit, link: Link) -> Response:
-        query = scope.get("query_string", b"").decode("latin-1")
+        query = scope.get("query_string", b"").decode(errors="replace")
         click_id = self._config.new_id()
         response = RedirectResponse("", 302)
-        response.headers["Location"] = _header(destination(link, query, click_id))
+        response.headers["Location"] = destination(link, query, click_id)
         response.headers["Cache-Control"] = "private, no-store"
         response.headers["X-Robots-Tag"] = "noindex"
-        if visit.refusal is not None or scope["method"] == "HEAD":
+        if (reason := visit.refusal or ("HEAD request" if scope["method"] == "HEAD" else None)) is not None:
+            response.headers["X-GoodAnalytics"] = f"dropped; reason={reason}"
             return response
         hit = self._hit(visit, link, click_id, f"?{query}", visit.headers.get("referer"))
         try:
             await self._log.append([hit])
+            response.headers["X-GoodAnalytics"] = visit.accepted
         except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
             self._config.report(error, f"recording a click on {link.domain}/{link.key}")
         for value in cookies_for(visit):
@@ -143,14 +150,22 @@ class Redirect:
         for answer in await self._hooks.gather(hit):
             if isinstance(answer, Mapping):
                 for name, value in answer.items():
-                    response.headers.append(
-                        "set-cookie", cookie(visit, str(name), str(value), http_only=True)
-                    )
+                    try:
+                        written = cookie(visit, str(name), str(value), http_only=True)
+                    except CookieError as error:
+                        self._config.report(error, f"setting the cookie {name!r} of a link_click hook")
+                    else:
+                        response.headers.append("set-cookie", written)
         return response
 
-    async def click(self, visit: Visit, key: str, url: str | None, referrer: str | None) -> Hit:
+    async def click(
+        self, visit: Visit, key: str, url: str | None, referrer: str | None, event_id: UUID | None = None
+    ) -> Hit:
         """
         Record a click that the tracker reports for a page that was reached with a link's key (`?via=`).
+
+        Args:
+            event_id: Of the page's own making: a report that is sent again is the same click.
 
         Raises:
             NotFound: The visit's host has no such link.
@@ -159,7 +174,12 @@ class Redirect:
         if not KEY.fullmatch(key):
             raise NotFound("There is no such link")
         link = await self._catalogue.find(visit.workspace_id, visit.host, key)
-        hit = self._hit(visit, link, self._config.new_id(), url or "", referrer)
+        click_id = (
+            self._config.new_id()
+            if event_id is None
+            else id_for_key(visit.workspace_id, "browser click", str(event_id))
+        )
+        hit = self._hit(visit, link, click_id, url or "", referrer)
         await self._log.append([hit])
         return hit
 
@@ -198,8 +218,3 @@ def source_of(link: Link, url: str, referrer: str | None, own_hosts: Sequence[st
         if found.is_direct
         else found
     )
-
-
-def _header(address: str) -> str:
-    """*address* as a header may carry it: other letters than ASCII percent-encoded (RFC 9110, section 10.2.2)."""
-    return "".join(c if 33 <= ord(c) < 127 else "".join(f"%{b:02X}" for b in c.encode()) for c in address)

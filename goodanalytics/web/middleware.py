@@ -45,13 +45,20 @@ class Middleware:
 
         async def send_with_cookies(message: Message) -> None:
             if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
-                headers = MutableHeaders(scope=message)
-                if _may_carry_cookies(headers_of(message), visit):
-                    for cookie in cookies_for(visit):
-                        headers.append("set-cookie", cookie)
+                try:
+                    _add_cookies(message, visit)
+                except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
+                    self.config.report(error, "setting cookies")
             await send(message)
 
         await self.app(scope, receive, send_with_cookies)
+
+
+def _add_cookies(message: Message, visit: Visit) -> None:
+    if _may_carry_cookies(headers_of(message), visit):
+        headers = MutableHeaders(scope=message)
+        for value in cookies_for(visit):
+            headers.append("set-cookie", value)
 
 
 def _is_navigation(scope: Scope, visit: Visit) -> bool:
@@ -64,10 +71,20 @@ def _is_navigation(scope: Scope, visit: Visit) -> bool:
 
 def _may_carry_cookies(headers: Mapping[str, str], visit: Visit) -> bool:
     """By the answer's headers, read in any case: Django does not send their names in ASGI's lower case."""
-    kept = headers.get("cache-control", "").lower()
-    if "public" in kept or "s-maxage" in kept or "immutable" in kept:
+    if _is_shared(headers.get("cache-control", "")):
         return False
-    return visit.was_resolved or headers.get("content-type", "").startswith("text/html")
+    return visit.was_resolved or headers.get("content-type", "").lower().startswith("text/html")
+
+
+def _is_shared(cache_control: str) -> bool:
+    """Whether a cache between us and the browser may hand the answer to others (RFC 9111, section 3)."""
+    pairs = (part.strip().lower().partition("=") for part in cache_control.split(","))
+    said = {name.strip(): value.strip(' "') for name, _, value in pairs}
+    if said.keys() & {"public", "immutable"}:
+        return True
+    return not said.keys() & {"private", "no-store", "no-cache"} and any(
+        said.get(name, "0").strip("0") for name in ("s-maxage", "max-age")
+    )
 
 
 def cookies_for(visit: Visit) -> list[str]:

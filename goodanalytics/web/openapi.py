@@ -28,6 +28,7 @@ _ALWAYS: Mapping[int, str] = {
     401: "There is no credential, or one that is not known.",
     403: "A right credential that may not do this.",
     500: "Something failed here; nothing of it is told but the `request_id`.",
+    429: "This key was used too often. `Retry-After` says when to come again.",
     503: "The database does not answer, or there is more work in flight than is kept safe. Try again.",
 }
 _OF_QUERIES: Mapping[int, str] = {422: "A query parameter is unknown or out of its bounds."}

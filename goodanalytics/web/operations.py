@@ -138,7 +138,7 @@ async def authenticate(config: Config, request: Request) -> Principal:
             "Nobody may call this API yet. Set Config(authenticate=…): a function of (token, kind) that answers with a "
             "Principal or None.",
         )
-    token, kind = _credential(request)
+    token, kind = credential(request)
     try:
         found = config.authenticate(token, kind)
         if inspect.isawaitable(found):
@@ -173,8 +173,13 @@ def permit(principal: Principal, operation: Operation) -> None:
         raise Forbidden("A publishable key may only send events; use a secret key, and only from a server.")
 
 
-def _credential(request: Request) -> tuple[str, str]:
-    """The token and its kind. `Authorization` of another scheme belongs to somebody else, such as a proxy."""
+def credential(request: Request) -> tuple[str, str]:
+    """
+    The token and its kind. `Authorization` of another scheme belongs to somebody else, such as a proxy.
+
+    Raises:
+        Unauthorized: There is none, or one that cannot be read.
+    """
     given = request.headers.getlist("authorization")
     if len(given) > 1:
         raise Unauthorized("There are several Authorization headers; send one.")

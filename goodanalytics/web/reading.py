@@ -8,7 +8,9 @@ trusted proxy, to the first address that no proxy of ours vouches for. What stan
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from uuid import UUID
@@ -18,12 +20,16 @@ from starlette.types import Scope
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
 from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
+from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.urls import parameters
 from goodanalytics.ingest import is_excluded
 
 SCOPE_KEY = "goodanalytics"
 """Where the middleware leaves the `Visit` for `analytics.visitor(request)`."""
+
+_NOT_IN_A_WORD = re.compile(r"[^ !-:<-~]")
+"""What a value between semicolons cannot hold."""
 
 MAX_USER_AGENT = 512  # characters
 MAX_HINT = 256  # characters
@@ -61,6 +67,12 @@ class Visit:
         return self.config.workspace_of(self.host)
 
     @property
+    def accepted(self) -> str:
+        """What `X-GoodAnalytics` says of a hit of this visit that was taken; a bot learns that it is known for one."""
+        bot = self.client.bot
+        return "accepted" if bot is None else f"accepted; bot={_NOT_IN_A_WORD.sub('', bot)}"
+
+    @property
     def signals(self) -> Signals:
         """Who it may be."""
         return Signals(anonymous_id=self.anonymous_id, click_id=self.click_id)
@@ -77,6 +89,7 @@ def read_visit(scope: Scope, config: Config) -> Visit:
     headers = headers_of(scope)
     cookies = cookies_of(headers)
     is_proxied = _is_trusted(_peer(scope), config)
+    address = _address(scope, headers, config)
     known = _usable(cookies.get(config.cookies.anonymous))
     landed_with = _landed_with(scope)
     scheme = headers.get("x-forwarded-proto", "") if is_proxied else ""
@@ -86,12 +99,12 @@ def read_visit(scope: Scope, config: Config) -> Visit:
         cookies=cookies,
         host=headers.get("host", "").lower(),
         is_secure=(scheme or scope.get("scheme", "http")).split(",")[0].strip() in ("https", "wss"),
-        client=_client(scope, headers, config),
+        client=_client(address, headers, config),
         anonymous_id=known or config.new_token(),
         is_new=known is None,
         click_id=landed_with or uuid_or_none(cookies.get(config.cookies.click)),
         landed_with=landed_with,
-        refusal=_refusal(scope, headers, config),
+        refusal=_refusal(scope, headers, config) or _owner(cookies, address, config),
     )
 
 
@@ -114,10 +127,12 @@ def cookies_of(headers: Mapping[str, str]) -> dict[str, str]:
         name, equals, value = part.strip().partition("=")
         if not equals or name in found:
             continue
-        try:
-            found[name] = next(iter(SimpleCookie({name: value}).values())).value if '"' in value else value
-        except (CookieError, StopIteration):
-            continue
+        if value.startswith('"'):
+            jar: SimpleCookie = SimpleCookie()
+            with suppress(CookieError):
+                jar.load(f"{name}={value}")
+            value = jar[name].value if name in jar else value  # without its quotes
+        found[name] = value
     return found
 
 
@@ -126,17 +141,18 @@ def client_address(scope: Scope, config: Config) -> str | None:
     return _address(scope, headers_of(scope), config)
 
 
-def _client(scope: Scope, headers: Mapping[str, str], config: Config) -> Client:
+def _client(address: str | None, headers: Mapping[str, str], config: Config) -> Client:
     user_agent = text(headers.get("user-agent"), MAX_USER_AGENT)
     verdict = bots.judge(user_agent)
     place = from_headers(headers, config.geo_headers)
     return Client(
-        ip=_address(scope, headers, config),
+        ip=address,
         user_agent=user_agent,
         hints={name: value[:MAX_HINT] for name, value in headers.items() if name.startswith("sec-ch-ua")},
         country=None if place is None else place.country,
         language=text(headers.get("accept-language", "").split(",")[0].split(";")[0], 35),
         bot=verdict.reasons[0] if verdict.bot else None,
+        bot_version=bots.VERSION,
     )
 
 
@@ -166,18 +182,23 @@ def _ip(value: str) -> str | None:
     elif value.count(":") == 1:
         value = value.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(value.partition("%")[0]))
+        address = ipaddress.ip_address(value.partition("%")[0])
     except ValueError:
         return None
+    # A server that listens on both families shows an IPv4 peer as ::ffff:a.b.c.d, which no IPv4 network contains.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _is_trusted(address: str | None, config: Config) -> bool:
-    if address is None or not config.trusted_proxies:
+    return _is_within(address, config.trusted_proxies)
+
+
+def _is_within(address: str | None, networks: Sequence[str | type_of_network]) -> bool:
+    if address is None or not networks:
         return False
     found = ipaddress.ip_address(address)
-    return any(
-        isinstance(network, type_of_network) and found in network for network in config.trusted_proxies
-    )
+    return any(isinstance(network, type_of_network) and found in network for network in networks)
 
 
 def _refusal(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
@@ -185,7 +206,18 @@ def _refusal(scope: Scope, headers: Mapping[str, str], config: Config) -> str | 
         return "privacy signal"
     if bots.is_prefetch(headers):
         return "prefetch"
-    return "excluded" if is_excluded(config, scope) else None
+    try:
+        return "excluded" if is_excluded(config, scope) else None
+    except Exception as error:  # noqa: BLE001  # a host's rule may raise anything
+        config.report(error, "asking whether a request is excluded")
+        return "excluded"
+
+
+def _owner(cookies: Mapping[str, str], address: str | None, config: Config) -> str | None:
+    """Why a visit is one of the site's own people's, who would only count themselves."""
+    if cookies.get(config.cookies.ignore) == "1":
+        return "own visit"
+    return "excluded address" if _is_within(address, config.exclude_ips) else None
 
 
 def _landed_with(scope: Scope) -> UUID | None:
@@ -203,5 +235,6 @@ def _usable(anonymous_id: str | None) -> str | None:
         and anonymous_id.isascii()
         and len(anonymous_id) <= MAX_ID
         and text(anonymous_id) == anonymous_id
+        and not stands_for_nobody(anonymous_id)
         else None
     )

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import unquote
+from uuid import UUID
 
 import msgspec
-from starlette.datastructures import URL, Headers
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +29,8 @@ from goodanalytics.config import Config
 from goodanalytics.core import tokens, urls
 from goodanalytics.core.hits import (
     MAX_BODY,
+    MAX_ID,
+    MAX_TEXT,
     MAX_URL,
     Claim,
     Edge,
@@ -33,13 +38,19 @@ from goodanalytics.core.hits import (
     Hit,
     Refused,
     Signals,
+    id_for_key,
+    own_id,
     read_beacon,
     refusals_text,
     text,
+    unreadable,
     uuid_or_none,
 )
+from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.errors import Busy, DatabaseUnavailable, GoodAnalyticsError
-from goodanalytics.web import path_below
+from goodanalytics.ingest import is_excluded
+from goodanalytics.web import own_visits, path_below
+from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookies_for
 from goodanalytics.web.reading import Visit, visit_of
 
@@ -65,8 +76,10 @@ class Log(Protocol):
 class Clicks(Protocol):
     """Whatever turns a link's key into a click; see `web.links`."""
 
-    async def click(self, visit: Visit, key: str, url: str | None, referrer: str | None) -> Hit:
-        """Record a click on the link that the visit's host calls *key*."""
+    async def click(
+        self, visit: Visit, key: str, url: str | None, referrer: str | None, event_id: UUID | None = None
+    ) -> Hit:
+        """Record a click on the link that the visit's host calls *key*; the same *event_id* is the same click."""
 
 
 Endpoint = Callable[[Visit, Scope, Receive], Awaitable[Response]]
@@ -79,6 +92,7 @@ class Tracker:
         self._config = config
         self._log = log
         self._clicks = clicks
+        self._gate = Gate(config, "beacons")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,6 +105,8 @@ class Tracker:
         path, method = path_below(scope), scope["method"]
         if path in (f"/js/{SCRIPT}", f"/js/{SCRIPT_V1}") or (path in (f"/{SCRIPT}", f"/{SCRIPT_V1}")):
             return _script(Headers(scope=scope)) if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+        if path == "/t/ignore":
+            return own_visits.respond(visit_of(scope, self._config), scope)
         endpoints: dict[str, tuple[str, Endpoint]] = {
             "/t/event": ("POST", self._event),
             "/t/click": ("POST", self._click),
@@ -105,6 +121,8 @@ class Tracker:
             return self._with_cors(visit, Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"}))
         if method != allowed:
             return _not_allowed(f"{allowed}, OPTIONS")
+        if (refusal := await self._gate.refuse(visit)) is not None:
+            return self._with_cors(visit, refusal)
         try:
             response = await endpoint(visit, scope, receive)
         except (Busy, DatabaseUnavailable) as error:
@@ -120,20 +138,24 @@ class Tracker:
             response.headers["Retry-After"] = "30"
         return self._with_cors(visit, response)
 
-    async def _event(self, visit: Visit, _scope: Scope, receive: Receive) -> Response:
+    async def _event(self, visit: Visit, scope: Scope, receive: Receive) -> Response:
         body = await _body(receive)
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         claims, refusals = read_beacon(body, self._edge(visit), self._config.new_id)
+        await self._gate.charge(visit, len(claims) + len(refusals) - 1)
         hits: list[Hit] = []
-        for index, claim in enumerate(claims):
-            believed = self._believed(claim)
+        for claim in claims:
+            believed = self._believed(_with_own_browser(claim, visit))
             if isinstance(believed, str):
-                refusals.append(Refused(index, "token", believed))
+                refusals.append(Refused(claim.index, "token", believed))
             else:
                 hits.append(believed)
+        refusals.sort(key=lambda refused: refused.index)
         if refusals and not hits:
             return _problem(400, refusals_text(refusals), refusals)
+        if not (hits := [hit for hit in hits if not self._is_of_excluded_page(hit, scope)]):
+            return _dropped("excluded")
         await self._log.append(hits)
         return self._accepted(visit, hits, refusals)
 
@@ -141,7 +163,9 @@ class Tracker:
         response = Response(status_code=202)
         if refusals:
             response = _json(202, {"accepted": len(hits), "refused": [_shown(r) for r in refusals]})
-        response.headers["X-GoodAnalytics"] = "accepted" + (f"; refused={len(refusals)}" if refusals else "")
+        response.headers["X-GoodAnalytics"] = visit.accepted + (
+            f"; refused={len(refusals)}" if refusals else ""
+        )
         response.headers["Cache-Control"] = "no-store"
         if visit.is_new and any(hit.signals.anonymous_id == visit.anonymous_id for hit in hits):
             for value in cookies_for(visit):
@@ -159,14 +183,21 @@ class Tracker:
             new_anonymous_id=visit.anonymous_id,
         )
 
+    def _is_of_excluded_page(self, hit: Hit, scope: Scope) -> bool:
+        """Whether the page that sent *hit* is one that the host excludes, as `exclude` would see its request."""
+        try:
+            path = unquote(urls.parts(hit.url).path)
+            return hit.url is not None and is_excluded(self._config, {**scope, "path": path})
+        except Exception as error:  # noqa: BLE001  # a host's rule may raise anything
+            self._config.report(error, "asking whether a page is excluded")
+            return True
+
     def _believed(self, claim: Claim) -> Hit | str:
         """The hit with what its token vouches for; or why the token is not believed."""
         hit, config = claim.hit, self._config
         is_conversion = hit.event_type in (EventType.LEAD, EventType.SALE)
         if claim.token is None:
-            if is_conversion and config.trust_browser_conversions:
-                return msgspec.structs.replace(hit, trusted=True, signals=_unnamed(hit.signals))
-            return hit
+            return _vouched(hit) if is_conversion and config.trust_browser_conversions else hit
         if hit.event_type is not EventType.IDENTIFY and not is_conversion:
             return f"a {hit.event_type} takes no token"
         use: tokens.Use = "conversion" if is_conversion else "identity"
@@ -177,44 +208,44 @@ class Tracker:
         if claims.get("workspace_id") != str(hit.workspace_id):
             return "the token is for another workspace"
         if use == "identity":
-            said = {
-                name: value
-                for name, value in claims.items()
-                if name in ("external_id", "email", "phone", "name")
-            }
+            said = {name: text(claims[name], most) for name, most in _NAMES.items() if claims.get(name)}
             return msgspec.structs.replace(
                 hit, trusted=True, signals=msgspec.structs.replace(_unnamed(hit.signals), **said)
             )
-        sent = {"amount_cents": hit.amount_cents, "currency": hit.currency, "key": hit.key}
-        if any(claims.get(name) != value for name, value in sent.items()):
+        vouched = (claims.get("amount_cents"), str(claims.get("currency") or "").upper(), claims.get("key"))
+        if vouched != (hit.amount_cents, hit.currency or "", hit.key):
             return "the token vouches for another amount, currency or key than the body has"
-        return msgspec.structs.replace(hit, trusted=True, signals=_unnamed(hit.signals))
+        return _vouched(hit)
 
     async def _click(self, visit: Visit, _scope: Scope, receive: Receive) -> Response:
         body = await _body(receive)
         try:
             asked = msgspec.json.decode(body, type=_ClickBody)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _problem(400, f"The body cannot be read: {error}")
+            where, reason = unreadable(error)
+            return _problem(400, f"The body cannot be read: {reason}", [Refused(0, where, reason)])
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         hit = await self._clicks.click(
-            visit, asked.key, text(asked.url, MAX_URL), text(asked.referrer, MAX_URL)
+            visit, asked.key, text(asked.url, MAX_URL), text(asked.referrer, MAX_URL), asked.event_id
         )
         response = _json(200, {"ga_id": str(hit.id), "status": "ok"})
+        response.headers["X-GoodAnalytics"] = visit.accepted
         for value in cookies_for(visit) if visit.is_new else ():
             response.headers.append("set-cookie", value)
         return response
 
     async def _pixel(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
-        query = dict(reversed(urls.parameters(f"http://x/?{URL(scope=scope).query}")))
+        asked = scope.get("query_string", b"").decode(errors="replace")
+        query = dict(reversed(urls.parameters(f"http://x/?{asked}")))
         response = Response(PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
         if visit.refusal is not None:
             response.headers["X-GoodAnalytics"] = f"dropped; reason={visit.refusal}"
             return response
         now = self._config.clock()
+        event_id = uuid_or_none(query.get("event_id"))
         hit = Hit(
-            id=uuid_or_none(query.get("event_id")) or self._config.new_id(),
+            id=self._config.new_id() if event_id is None else own_id(event_id, visit.workspace_id),
             workspace_id=visit.workspace_id,
             received_at=now,
             occurred_at=now,
@@ -226,8 +257,11 @@ class Tracker:
             signals=visit.signals,
             client=visit.client,
         )
+        if self._is_of_excluded_page(hit, scope):
+            response.headers["X-GoodAnalytics"] = "dropped; reason=excluded"
+            return response
         await self._log.append([hit])
-        response.headers["X-GoodAnalytics"] = "accepted"
+        response.headers["X-GoodAnalytics"] = visit.accepted
         for value in cookies_for(visit):
             response.headers.append("set-cookie", value)
         return response
@@ -249,7 +283,28 @@ class _ClickBody(msgspec.Struct, forbid_unknown_fields=True):
     key: str
     url: str | None = None
     referrer: str | None = None
-    event_id: str | None = None
+    event_id: UUID | None = None
+
+
+_NAMES = {"external_id": MAX_ID, "email": 254, "phone": 32, "name": MAX_TEXT}
+"""What an identity token may say, and how many characters of it are kept."""
+
+
+def _with_own_browser(claim: Claim, visit: Visit) -> Claim:
+    """*claim* with the visit's own id where the body has a placeholder: nobody would ever be found by it again."""
+    signals = claim.hit.signals
+    if signals.anonymous_id is not None and not stands_for_nobody(signals.anonymous_id):
+        return claim
+    signals = msgspec.structs.replace(signals, anonymous_id=visit.anonymous_id)
+    return replace(claim, hit=msgspec.structs.replace(claim.hit, signals=signals))
+
+
+def _vouched(hit: Hit) -> Hit:
+    """*hit* as if the host had said it: its key, if it has one, stands for what the host's own call with that key would be."""
+    changes: dict[str, Any] = {"trusted": True, "signals": _unnamed(hit.signals)}
+    if hit.key is not None:
+        changes["id"] = id_for_key(hit.workspace_id, str(hit.event_type), hit.key)
+    return msgspec.structs.replace(hit, **changes)
 
 
 def _unnamed(signals: Signals) -> Signals:
