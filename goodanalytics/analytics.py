@@ -226,6 +226,7 @@ class Analytics:
                 f"signals has {sorted(unknown)}; known are {', '.join(Signals.__struct_fields__)}",
                 where="signals",
             )
+        found = _cleaned(found)
         if not found.point_somewhere:
             raise InvalidInput(
                 "signals point to nobody; give at least one of anonymous_id, external_id, email, phone, "
@@ -515,6 +516,20 @@ class Analytics:
         """
         if not self._is_running:
             raise NotRunning
+
+
+def _cleaned(signals: Signals) -> Signals:
+    """*signals* without what PostgreSQL refuses and within their bounds."""
+    return msgspec.structs.replace(
+        signals,
+        external_id=_external_id(signals.external_id),
+        email=hit_values.text(signals.email, 254),
+        phone=hit_values.text(signals.phone, 32),
+        name=hit_values.text(signals.name),
+        traits=_properties(signals.traits, "traits"),
+        anonymous_id=hit_values.text(signals.anonymous_id, hit_values.MAX_ID),
+        fingerprint=hit_values.text(signals.fingerprint, hit_values.MAX_ID),
+    )
 
 
 def _external_id(value: str | None) -> str | None:

@@ -76,9 +76,9 @@ async def reclassify(database: Database, config: Config, *, since: datetime | No
 async def _followed(steps: AsyncIterator[P], done: Any, label: str, *, is_json: bool) -> P:
     """Go through *steps* with a bar, unless the answer is for a program; the last of them."""
     at = await anext(steps)
-    with click.progressbar(
-        length=max(at.total, 1), label=label, file=sys.stderr, hidden=is_json or not at.total
-    ) as bar:
+    if is_json:
+        return [at, *[at async for at in steps]][-1]
+    with click.progressbar(length=at.total, label=label, file=sys.stderr) as bar:
         async for at in steps:
             bar.update(min(done(at), at.total) - bar.pos)
     return at

@@ -145,7 +145,7 @@ async def test_a_click_its_landing_the_sign_up_and_the_sale_are_one_person(analy
     ]
     assert {entry.source for entry in timeline.items} == {"newsletter"}
     assert len({entry.session_id for entry in timeline.items[1:]}) == 1
-    assert (await rows(analytics, "events"))[0]["link_id"] == link.id
+    assert {row["link_id"] for row in await rows(analytics, "events")} == {link.id}
 
 
 async def test_a_forwarded_landing_address_carries_its_source_and_not_its_person(analytics, client, clock):
@@ -266,4 +266,7 @@ async def test_wrong_values_are_named(analytics):
         await analytics.lead(uuid.uuid4())
     with pytest.raises(InvalidInput, match="anonymous_id"):
         await analytics.resolve({})
+    with pytest.raises(InvalidInput, match="anonymous_id"):
+        await analytics.resolve({"anonymous_id": "\x00"})
+    assert (await analytics.resolve({"external_id": "nul\x00" + "x" * 500})).external_id == "nul" + "x" * 125
     assert await count(analytics, "events") == 0

@@ -207,8 +207,9 @@ class Plan:
 
     def record(self, understood: Understood, visitor: Visitor) -> None:
         """Take in a hit that is known to be *visitor*'s: which visit, what changes."""
+        link_id = self._landed_by(understood, visitor)
         understood = self._with_click(understood, visitor)
-        session = self._sessionize(understood, visitor)
+        session = self._sessionize(understood, visitor, link_id)
         self._record_event(understood, visitor, session)
         self._record_visitor(understood, visitor, session)
 
@@ -374,6 +375,14 @@ class Plan:
             return understood
         return msgspec_replace(understood, source=click.source)
 
+    def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
+        """The short link whose click this hit lands with, if it does."""
+        hit, click_id = understood.hit, understood.hit.signals.click_id
+        if click_id is None or hit.origin != "browser":
+            return None
+        click = self._clicks.get((hit.workspace_id, click_id))
+        return None if click is None or not self._is_landing(understood, visitor) else click.link_id
+
     def _is_landing(self, understood: Understood, visitor: Visitor) -> bool:
         """
         Whether the browser arrives by its click now.
@@ -389,7 +398,7 @@ class Plan:
         # Before the first visit it is the click itself that noted its id.
         return row.total_sessions == 0 or click_id not in (row.first_click_id, row.last_click_id)
 
-    def _sessionize(self, understood: Understood, visitor: Visitor) -> Session | None:
+    def _sessionize(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session | None:
         hit = understood.hit
         live = self._live(understood, visitor)
         if hit.client.bot is not None and live is not None and live.bot is None:
@@ -409,7 +418,7 @@ class Plan:
         match sessions.step(
             live,
             moment,
-            self._fresh_session(understood, visitor),
+            self._fresh_session(understood, visitor, link_id),
             split_on_source=self._policy.split_on_source,
         ):
             case sessions.Outside():
@@ -440,7 +449,7 @@ class Plan:
         ]
         return sessions.going_on(visits, hit.occurred_at, self._policy.timeout)
 
-    def _fresh_session(self, understood: Understood, visitor: Visitor) -> Session:
+    def _fresh_session(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session:
         hit = understood.hit
         return Session(
             workspace_id=hit.workspace_id,
@@ -449,6 +458,7 @@ class Plan:
             started_at=hit.occurred_at,
             last_event_at=hit.occurred_at,
             click_id=hit.signals.click_id,
+            link_id=link_id,
             device_type=understood.device.type,
             browser=understood.device.browser,
             os=understood.device.os,
@@ -486,7 +496,7 @@ class Plan:
                 "channel": source.channel,
                 "campaign": source.campaign,
                 "acquisition": source.to_json(),
-                "link_id": hit.link_id,
+                "link_id": hit.link_id or (None if session is None else session.link_id),
                 "click_id": hit.signals.click_id,
                 "device_type": device.type,
                 "browser": device.browser,

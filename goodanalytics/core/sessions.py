@@ -37,7 +37,7 @@ OPENS = frozenset(EventType) - {EventType.LINK_CLICK, EventType.ENGAGEMENT, Even
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A visit, as its row. *acquisition* is `Source.to_json()` of what brought it."""
+    """A visit, as its row. *acquisition* is `Source.to_json()` of what brought it, *link_id* the short link if one did."""
 
     workspace_id: UUID
     id: UUID
@@ -59,6 +59,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str | None = None
     acquisition: dict[str, Any] = {}
     click_id: UUID | None = None
+    link_id: UUID | None = None
     device_type: str | None = None
     browser: str | None = None
     os: str | None = None
@@ -143,7 +144,9 @@ def step(live: Session | None, moment: Moment, fresh: Session, *, split_on_sourc
     if not arrives or source is None:
         return Continued(_take(live, moment))
     if live.source == "direct" and live.medium == "direct":
-        adopting = msgspec.structs.replace(live, click_id=fresh.click_id or live.click_id)
+        adopting = msgspec.structs.replace(
+            live, click_id=fresh.click_id or live.click_id, link_id=fresh.link_id or live.link_id
+        )
         return Continued(_take(_with_source(adopting, source), moment), adopted=True)
     if not split_on_source or not moment.opens or source.acquisition == _acquisition(live):
         return Continued(_take(live, moment))

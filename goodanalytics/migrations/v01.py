@@ -180,6 +180,7 @@ def _make_people(op: Op, ga: str) -> None:
     """,
     )
     _run(op, f"CREATE INDEX conflicts_visitor ON {ga}.conflicts (workspace_id, visitor_id)")
+    _run(op, f"CREATE INDEX conflicts_other ON {ga}.conflicts (workspace_id, other_id)")
 
 
 def _make_visits(op: Op, ga: str) -> None:
@@ -208,6 +209,7 @@ def _make_visits(op: Op, ga: str) -> None:
             campaign       text,
             acquisition    jsonb        NOT NULL,
             click_id       uuid,
+            link_id        uuid,
             device_type    text,
             browser        text,
             os             text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from goodanalytics import Analytics
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PERSONS = 10
 TASKS = 200
 
@@ -139,28 +141,36 @@ async def test_a_merge_that_waits_for_a_merge_takes_along_what_the_first_one_bro
     assert await hops(analytics) == []
 
 
+def beacon(client: httpx.AsyncClient, visitor: int):
+    return client.post(
+        "/ga/t/event",
+        json={"event_id": str(uuid4()), "url": "https://shop.example/"},
+        headers={"cookie": f"_ga_anon=browser-{visitor}"},
+    )
+
+
 async def test_forty_visitors_whose_first_beacons_race_over_two_apps_are_forty(durable, launch, wait_until):
     """Fifty first beacons each, half to either app, two processes an app: forty visitors and forty sessions."""
     url, books = durable
     apps = await asyncio.gather(*(launch(url, workers=2) for _ in range(2)))
 
-    async with httpx.AsyncClient(
-        timeout=60,
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
-        headers={"user-agent": "Mozilla/5.0 Firefox/140.0"},
-    ) as client:
-
-        async def beacon(visitor: int, number: int) -> int:
-            answer = await client.post(
-                f"{apps[number % 2].address}/ga/t/event",
-                json={"event_id": str(uuid4()), "url": "https://shop.example/"},
-                headers={"cookie": f"_ga_anon=browser-{visitor}"},
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=apps[number % 2].address,
+                    timeout=60,
+                    headers={"user-agent": BROWSER},
+                    verify=False,
+                )
             )
-            return answer.status_code
-
-        answers: list[int] = []
-        for visitor in range(40):
-            answers += await asyncio.gather(*(beacon(visitor, number) for number in range(50)))
+            for number in range(50)
+        ]
+        answers = [
+            answer.status_code
+            for visitor in range(40)
+            for answer in await asyncio.gather(*(beacon(client, visitor) for client in clients))
+        ]
 
     await wait_until(books.is_settled, "the log is empty")
     assert set(answers) == {202}
