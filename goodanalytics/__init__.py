@@ -3,13 +3,12 @@
 from goodanalytics.analytics import Analytics
 from goodanalytics.config import Config, Cookies, Principal, SessionRules
 from goodanalytics.core.hits import Signals
+from goodanalytics.core.limits import RateLimits
 from goodanalytics.core.links import Link
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.store.reports.query import Filter, Query
 from goodanalytics.version import __version__
-
-
 
 __all__ = [
     "Analytics",
@@ -20,6 +19,7 @@ __all__ = [
     "Outcome",
     "Principal",
     "Query",
+    "RateLimits",
     "SessionRules",
     "Signals",
     "Visitor",

@@ -28,11 +28,17 @@ from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
 from goodanalytics.store import health, ledger
-from goodanalytics.store.database import Database, after_commit, is_lost, is_passing, is_rejected, savepoint
+from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 
 ATTEMPTS = 8
 """How often a batch decides again when others are faster; each time at least one of them got through."""
 
+
+GROWTH = 4
+"""How many times the configured batch size a batch may grow to under a backlog."""
+
+STOP_SECONDS = 10
+"""How long a stop waits for the batch at hand."""
 
 DRAIN_PAUSE = 0.01
 """Seconds between two looks at a log whose last hits another worker has in hand."""
@@ -178,14 +184,24 @@ class Worker:
         self._ingest = ingest
         self._log = log
         self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._size = ingest.config.batch_size
 
     def start(self) -> None:
         """Begin to work in the running event loop."""
+        self._is_stopping = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="goodanalytics worker")
 
     async def stop(self) -> None:
-        """Stop after the batch that is being processed; what is in the log stays there."""
+        """
+        Stop after the batch that is being processed; what is in the log stays there.
+
+        A batch that takes longer than `STOP_SECONDS` is broken off, and is in the log again.
+        """
         if self._task is not None:
+            self._is_stopping = True
+            self._log.wake()
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
@@ -207,11 +223,18 @@ class Worker:
                 await asyncio.sleep(DRAIN_PAUSE)
 
     async def work(self) -> int:
-        """Take one batch out of the log and process it, in one transaction. Returns its size; 0 when nothing was free."""
-        config, database = self._ingest.config, self._ingest.database
-        async with database.begin() as conn:
-            entries = await self._log.claim(conn, config.batch_size)
+        """
+        Take one batch out of the log and process it, in one transaction. Returns its size; 0 when nothing was free.
+
+        While batches come full, the next one is larger, up to `GROWTH` times the configured size: the statements of a batch
+        cost nearly the same whatever its size.
+        """
+        smallest = self._ingest.config.batch_size
+        async with self._ingest.database.begin() as conn:
+            entries = await self._log.claim(conn, self._size)
             done = await self._settle(conn, entries)
+        is_full = len(entries) == self._size
+        self._size = min(2 * self._size, GROWTH * smallest) if is_full else smallest
         self._ingest.hooks.notify([hit for hit, _ in done], [outcome for _, outcome in done])
         return len(entries)
 
@@ -231,10 +254,7 @@ class Worker:
         except Busy:
             raise
         except Exception as error:
-            if is_lost(error) or not (
-                is_rejected(error)
-                or isinstance(error, ValueError | TypeError | LookupError | ArithmeticError)
-            ):
+            if not blames_rows(error):
                 raise
             if len(entries) == 1:
                 self._ingest.config.report(error, f"processing hit {hits[0].id}, which is now set aside")
@@ -250,7 +270,7 @@ class Worker:
     async def _run(self) -> None:
         config = self._ingest.config
         pause = config.worker_interval
-        while True:
+        while not self._is_stopping:
             try:
                 taken = await self.work()
                 pause = config.worker_interval
@@ -262,7 +282,8 @@ class Worker:
             except Exception as error:  # noqa: BLE001  # the worker outlives whatever one batch meets
                 config.report(error, "processing the log")
                 pause = min(pause * 2, timedelta(seconds=30))
-            await self._log.wait(pause)
+            if not self._is_stopping:
+                await self._log.wait(pause)
 
 
 def is_excluded(config: Config, scope: Any) -> bool:

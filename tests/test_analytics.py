@@ -11,7 +11,7 @@ from datetime import timedelta
 import httpx
 import msgspec
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, insert, select
 
 from goodanalytics import Analytics, Config
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
@@ -165,6 +165,33 @@ async def test_a_forwarded_landing_address_carries_its_source_and_not_its_person
 
     assert first.id != second.id
     assert first.first_source["platform"] == second.first_source["platform"] == "partner"
+
+
+async def test_a_landing_that_is_processed_before_its_click_learns_its_source_from_it(
+    analytics, client, clock
+):
+    """Click and landing lie in different shards; whichever a worker takes first, the visit is the link's."""
+    link = await analytics.links.create(
+        domain="go.example", key="late", url="https://shop.example/", utm_source="poster", utm_medium="print"
+    )
+    answer = await client.get("https://go.example/l/late")
+    ga_id = httpx.URL(answer.headers["location"]).params["ga_id"]
+    t = analytics.database.tables.hits
+    async with analytics.database.begin() as conn:
+        click = (await conn.execute(delete(t).returning(t))).one()
+    client.cookies.clear()
+    client.cookies.set("_ga_anon", "browser")
+    clock.advance(timedelta(seconds=2))
+    await client.post("/ga/t/event", content=beacon(ga_id=ga_id))
+    await analytics.drain()
+    async with analytics.database.begin() as conn:
+        await conn.execute(insert(t), dict(click._mapping))
+    await analytics.drain()
+
+    (session,) = await rows(analytics, "sessions")
+    assert (session["source"], session["medium"], session["link_id"]) == ("poster", "print", link.id)
+    (person,) = (await analytics.visitors.list()).items
+    assert person.first_source["platform"] == person.last_source["platform"] == "poster"
 
 
 async def test_a_sale_vanishes_with_the_hosts_transaction(analytics, engine):

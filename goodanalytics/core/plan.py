@@ -212,6 +212,8 @@ class Plan:
         session = self._sessionize(understood, visitor, link_id)
         self._record_event(understood, visitor, session)
         self._record_visitor(understood, visitor, session)
+        if understood.hit.origin == "link":
+            self._catch_up(understood, visitor)
 
     def join(self, workspace_id: UUID, loser: UUID, winner: UUID) -> None:
         """Let the rows of *loser* belong to *winner* from now on; both are canonical ids."""
@@ -374,6 +376,26 @@ class Plan:
         if click.source.is_direct or not self._is_landing(understood, visitor):
             return understood
         return msgspec_replace(understood, source=click.source)
+
+    def _catch_up(self, understood: Understood, visitor: Visitor) -> None:
+        """
+        Give a visit that landed with this click what it could not know: where the click came from.
+
+        Click and landing come from different hosts and so lie in different shards; two workers may take the landing first.
+        """
+        hit, source = understood.hit, understood.source or Source()
+        visits = self._visits[hit.workspace_id, visitor.id]
+        # No visit further away than that is ever loaded for this click.
+        since, until = hit.occurred_at - self._policy.timeout, hit.occurred_at + self._policy.timeout
+        near = [v for v in visits.values() if v.last_event_at >= since and v.started_at <= until]
+        for visit in [v for v in near if v.click_id == hit.id and v.link_id is None]:
+            known = msgspec.structs.replace(visit, link_id=hit.link_id)
+            if Source.from_json(visit.acquisition).confidence == "low" and not source.is_direct:
+                known = sessions.with_source(known, source)
+            visits[visit.id] = known
+            self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
+            row = self._rows[hit.workspace_id, visitor.id]
+            self._put(_touched(row, visit.started_at, known.acquisition, hit.id))
 
     def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""

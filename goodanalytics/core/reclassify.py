@@ -17,6 +17,7 @@ processed again, by the same `core.plan`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +35,7 @@ from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 
 EVENT_COLUMNS: Final = (
-    "session_id", "source", "medium", "channel", "campaign", "acquisition",
+    "session_id", "link_id", "source", "medium", "channel", "campaign", "acquisition",
     "device_type", "browser", "browser_version", "os", "os_version", "bot",
 )  # fmt: skip
 """The columns of an event that can depend on a verdict. `bot_version` is written where `bot` changes."""
@@ -54,6 +55,16 @@ Judge = Callable[[Row], str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Click:
+    """A click, as a landing that follows it sees it."""
+
+    workspace_id: UUID
+    id: UUID
+    received_at: datetime
+    facts: ClickFacts
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """
     All that is stored of one person.
@@ -61,14 +72,14 @@ class Past:
     Attributes:
         events: Of all *visitors*, in any order.
         merges: Those that made the person what it is.
-        clicks: Where the clicks came from that the events name.
+        clicks: Those that the events name, in the order in which they were received.
     """
 
     visitors: list[Visitor]
     sessions: list[Session]
     events: list[Row]
     merges: list[MergeRow]
-    clicks: Mapping[tuple[UUID, UUID], ClickFacts]
+    clicks: Sequence[Click]
 
 
 @dataclass(slots=True)
@@ -156,9 +167,14 @@ def _process(
         )
         for v in past.visitors
     }
-    plan = Plan(State(visitors=dict(blank), clicks=dict(past.clicks)), policy)
+    clicks: dict[tuple[UUID, UUID], ClickFacts] = {}
+    waiting = deque(past.clicks)
+    plan = Plan(State(visitors=dict(blank), clicks=clicks), policy)
     merges: Sequence[MergeRow] = sorted(past.merges, key=lambda merge: (merge.merged_at, merge.id))
     for row in ordered:
+        while waiting and waiting[0].received_at <= row["received_at"]:
+            click = waiting.popleft()
+            clicks[click.workspace_id, click.id] = click.facts
         merges = _still_to_come(plan, merges, row, recorded)
         plan.record(
             _understood(row, verdicts[_key(row)], own_hosts), blank[row["workspace_id"], row["visitor_id"]]
@@ -198,7 +214,7 @@ def _understood(row: Row, bot: str | None, own_hosts: Collection[str]) -> Unders
         signals=Signals(visitor_id=row["visitor_id"], click_id=row["click_id"]),
         client=Client(user_agent=row["user_agent"], bot=bot),
         engaged_ms=row["engaged_ms"],
-        link_id=row["link_id"],
+        link_id=row["link_id"] if row["origin"] == "link" else None,  # others have it from their visit
         # A click's source is its link's, and no visit ever lent it another.
         source=row["acquisition"] if row["origin"] == "link" else None,
     )

@@ -138,7 +138,7 @@ def step(live: Session | None, moment: Moment, fresh: Session, *, split_on_sourc
         split_on_source: Whether another source splits.
     """
     if live is None:
-        return Opened(_take(_with_source(fresh, moment.source), moment)) if moment.opens else Outside()
+        return Opened(_take(with_source(fresh, moment.source), moment)) if moment.opens else Outside()
     source = moment.source
     arrives = source is not None and not source.is_direct
     if not arrives or source is None:
@@ -147,17 +147,18 @@ def step(live: Session | None, moment: Moment, fresh: Session, *, split_on_sourc
         adopting = msgspec.structs.replace(
             live, click_id=fresh.click_id or live.click_id, link_id=fresh.link_id or live.link_id
         )
-        return Continued(_take(_with_source(adopting, source), moment), adopted=True)
+        return Continued(_take(with_source(adopting, source), moment), adopted=True)
     if not split_on_source or not moment.opens or source.acquisition == _acquisition(live):
         return Continued(_take(live, moment))
-    return Split(_take(_with_source(fresh, source), moment), live.id)
+    return Split(_take(with_source(fresh, source), moment), live.id)
 
 
 def _acquisition(session: Session) -> tuple[str | None, str | None, str | None]:
     return Source.from_json(session.acquisition).acquisition
 
 
-def _with_source(session: Session, source: Source | None) -> Session:
+def with_source(session: Session, source: Source | None) -> Session:
+    """*session* as brought by *source*; by nothing when that is `None`."""
     source = source or Source()
     return msgspec.structs.replace(
         session,

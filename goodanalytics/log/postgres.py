@@ -210,16 +210,10 @@ class PostgresLog:
         """
         Take up to *most* of the oldest hits out of the log, in the transaction of *conn*.
 
-        Only shards that no other worker holds; they are ours until the transaction ends.
+        Only out of shards that no other worker holds; they are ours until the transaction ends. No more shards than the batch
+        needs, those with the oldest hits first, so that under a backlog other workers find shards of their own.
         """
-        free = await run(
-            conn,
-            f"WITH busy AS MATERIALIZED (SELECT shard FROM generate_series(0, {SHARDS - 1}) AS s (shard) "
-            f"WHERE EXISTS (SELECT FROM {self._table} h WHERE h.shard = s.shard)) "
-            "SELECT shard FROM busy WHERE pg_try_advisory_xact_lock(:space, shard)",
-            space=self._lock_space,
-        )
-        shards = [row.shard for row in free]
+        shards = await self._hold(conn, most)
         if not shards:
             return []
         taken = await run(
@@ -231,6 +225,34 @@ class PostgresLog:
             most=most,
         )
         return [Entry(row.id, row.body, _read(row.body)) for row in sorted(taken, key=lambda row: row.id)]
+
+    async def _hold(self, conn: AsyncConnection, most: int) -> list[int]:
+        """Lock enough free shards for *most* hits; all that have any, when there are fewer."""
+        busy = await run(
+            conn,
+            f"SELECT s.shard, w.hits FROM generate_series(0, {SHARDS - 1}) AS s (shard), "
+            f"LATERAL (SELECT count(*) AS hits, (array_agg(id))[1] AS oldest FROM (SELECT id FROM {self._table} h "
+            "WHERE h.shard = s.shard ORDER BY id LIMIT :most) AS first) AS w WHERE w.hits > 0 ORDER BY w.oldest",
+            most=most,
+        )
+        left = [(row.shard, row.hits) for row in busy]
+        held: list[int] = []
+        missing = most
+        while left and missing > 0:
+            wanted: dict[int, int] = {}
+            while left and sum(wanted.values()) < missing:
+                shard, hits = left.pop(0)
+                wanted[shard] = hits
+            free = await run(
+                conn,
+                "SELECT shard FROM unnest(CAST(:shards AS int[])) AS w (shard) WHERE pg_try_advisory_xact_lock(:space, shard)",
+                space=self._lock_space,
+                shards=list(wanted),
+            )
+            got = [row.shard for row in free]
+            held += got
+            missing -= sum(wanted[shard] for shard in got)
+        return held
 
     async def set_aside(
         self, conn: AsyncConnection, entries: Sequence[Entry], error: str, now: datetime
@@ -246,6 +268,10 @@ class PostgresLog:
                 error=error.replace("\x00", "")[:2_000],
                 now=now,
             )
+
+    def wake(self) -> None:
+        """Let whoever waits in `wait` go on."""
+        self._wake.set()
 
     async def wait(self, most: timedelta) -> None:
         """Return when something was appended in this process, or after *most*."""

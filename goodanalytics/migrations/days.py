@@ -10,7 +10,8 @@ Rules
 2. That is exact because a day is opened behind a lock of `receipts` that waits for every writer. Whoever sees the new day
    sees all that was written into those before it; whoever wrote first has committed.
 3. A statement waits for that lock before it takes its snapshot, but a transaction in REPEATABLE READ has one already and may
-   still believe in yesterday. So a closed day has a check that no row passes, and that transaction fails.
+   still believe in yesterday. So a closed day has a check that no row passes, and that transaction fails. Only
+   `receipts_default` has none: with every day gone, it is still a place to write.
 4. Midnight has no meaning here. When a day is opened late, its receipts are in the day before, and nothing else happens.
 5. A day is dropped whole, when the one after it was opened so long ago that each of its receipts has been kept long enough.
 """

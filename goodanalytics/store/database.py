@@ -261,3 +261,15 @@ def is_passing(error: BaseException) -> bool:
     # Class 40 is a deadlock or a failed serialization, 55P03 a lock that did not come free in time (as above).
     code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return isinstance(error, DBAPIError) and (code[:2] == "40" or code == "55P03")
+
+
+def blames_rows(error: Exception) -> bool:
+    """
+    Whether trying the same rows again cannot help, so that the one to blame must be found and set aside.
+
+    What our own code trips over is a row's fault as well. What PostgreSQL says about anything but the rows (a table that is
+    missing, a disk that is full, a lock) is not: setting rows aside for it would empty the log.
+    """
+    if isinstance(error, DBAPIError):
+        return is_rejected(error)
+    return not is_lost(error)

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from goodanalytics.config import Config
 from goodanalytics.core import bots
 from goodanalytics.core.plan import ClickFacts, MergeRow, SessionPolicy
-from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Past, Row, changes
+from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Click, Past, Row, changes
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import Busy
 from goodanalytics.store import ledger
@@ -42,7 +42,7 @@ _EVER: Final = (datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UT
 
 _READ: Final = (
     "workspace_id", "visitor_id", "occurred_at", "id", "received_at", "event_type", "origin", "url", "host", "path", "referrer",
-    "link_id", "click_id", "country", "user_agent", "engaged_ms", "bot_version", *EVENT_COLUMNS,
+    "click_id", "country", "user_agent", "engaged_ms", "bot_version", *EVENT_COLUMNS,
 )  # fmt: skip
 _KEY: Final = ("workspace_id", "visitor_id", "occurred_at", "id")
 _WRITTEN: Final = ("bot_version", *EVENT_COLUMNS)
@@ -228,12 +228,12 @@ async def _load(
 
 async def _clicks(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, click_ids: Iterable[UUID]
-) -> dict[tuple[UUID, UUID], ClickFacts]:
+) -> list[Click]:
     """Where the clicks came from: an identity knows its click's visitor and time, which is the event's key."""
     i, e = t.identities.c, t.events.c
     values = literal([str(click_id) for click_id in click_ids], ARRAY(Text))
     found = await conn.execute(
-        select(e.id, e.acquisition, e.link_id)
+        select(e.id, e.received_at, e.acquisition, e.link_id)
         .join_from(
             t.identities,
             t.events,
@@ -248,10 +248,17 @@ async def _clicks(
             i.value == any_(values),
             e.event_type == "link_click",
         )
+        .order_by(e.received_at, e.id)
     )
-    return {
-        (workspace_id, row.id): ClickFacts(Source.from_json(row.acquisition), row.link_id) for row in found
-    }
+    return [
+        Click(
+            workspace_id,
+            row.id,
+            row.received_at,
+            ClickFacts(Source.from_json(row.acquisition), row.link_id),
+        )
+        for row in found
+    ]
 
 
 async def _write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Changes) -> None:

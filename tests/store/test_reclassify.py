@@ -130,6 +130,16 @@ def history(seed: int) -> Iterator[dict]:
             }  # fmt: skip
         elif what < 0.24 and clicks:
             yield said | {"signals": msgspec.structs.replace(who, click_id=rng.choice(clicks[-3:]))}
+        elif what < 0.28:  # the landing comes before its click, which lay in another shard
+            later = START + timedelta(minutes=minute + 0.1)
+            click_id = derived_id(UUID(int=1_000 + number), later, "test")
+            source = Source("poster", "offline", "medium").to_json()
+            who = msgspec.structs.replace(who, click_id=click_id)
+            yield said | {"signals": who}
+            yield said | {
+                "number": 1_000 + number, "minute": minute + 0.1, "event_type": EventType.LINK_CLICK, "origin": "link",
+                "source": source, "link_id": UUID(int=8), "signals": who,
+            }  # fmt: skip
         elif what < 0.32:
             yield said | {"event_type": EventType.ENGAGEMENT, "engaged_ms": rng.randint(500, 9_000)}
         elif what < 0.40:
