@@ -19,12 +19,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from goodanalytics import facade
+from goodanalytics import environment, facade
 from goodanalytics.config import Config
 from goodanalytics.core import hits as hit_values
-from goodanalytics.core import tokens
+from goodanalytics.core import said, tokens
 from goodanalytics.core.hits import Client, EventType, Hit, Invalid, Property, Signals
-from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound, NotRunning
@@ -97,7 +96,7 @@ class Analytics:
         Raises:
             ConfigError: A variable is missing, wrong or unknown.
         """
-        return cls(Config.database_url_from_env(prefix), Config.from_env(prefix, **overrides))
+        return cls(environment.database_url(prefix), Config.from_env(prefix, **overrides))
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -226,7 +225,7 @@ class Analytics:
                 f"signals has {sorted(unknown)}; known are {', '.join(Signals.__struct_fields__)}",
                 where="signals",
             )
-        found = _cleaned(found)
+        found = said.signals(found)
         if not found.point_somewhere:
             raise InvalidInput(
                 "signals point to nobody; give at least one of anonymous_id, external_id, email, phone, "
@@ -263,11 +262,11 @@ class Analytics:
             raise InvalidInput("identify() needs at least one of external_id, email, phone, name, traits")
         signals = Signals(
             visitor_id=visitor_id,
-            external_id=_external_id(external_id),
+            external_id=said.external_id(external_id),
             email=hit_values.text(email, 254),
             name=hit_values.text(name),
             phone=hit_values.text(phone, 32),
-            traits=_properties(traits, "traits"),
+            traits=said.properties(traits, "traits"),
         )
         if visitor_id is not None:
             await self._must_exist(workspace_id, visitor_id, connection)
@@ -380,8 +379,8 @@ class Analytics:
         life: timedelta = timedelta(hours=1),
     ) -> str:
         """A token with which a page may say who its visitor is: `GoodAnalytics.identify({token})`."""
-        said = {"external_id": _external_id(external_id), "email": email, "name": name}
-        return self._token("identity", {k: v for k, v in said.items() if v is not None}, workspace_id, life)
+        claims = {"external_id": said.external_id(external_id), "email": email, "name": name}
+        return self._token("identity", {k: v for k, v in claims.items() if v is not None}, workspace_id, life)
 
     def conversion_token(
         self,
@@ -393,8 +392,10 @@ class Analytics:
         life: timedelta = timedelta(hours=1),
     ) -> str:
         """A token that makes a page's `lead` or `sale` with exactly these values true."""
-        said = {"amount_cents": amount_cents, "currency": currency, "key": key}
-        return self._token("conversion", {k: v for k, v in said.items() if v is not None}, workspace_id, life)
+        claims = {"amount_cents": amount_cents, "currency": currency, "key": key}
+        return self._token(
+            "conversion", {k: v for k, v in claims.items() if v is not None}, workspace_id, life
+        )
 
     # How the verbs do it ---------------------------------------------------------------------------------------------
 
@@ -426,7 +427,7 @@ class Analytics:
             raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None
         hit = self._hit(
             event_type, workspace_id, Signals(visitor_id=visitor_id),
-            name=hit_values.text(name, 100), properties=_properties(properties, "properties"), key=key, **facts,
+            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"), key=key, **facts,
         )  # fmt: skip
         return await self._now(hit, connection)
 
@@ -516,34 +517,3 @@ class Analytics:
         """
         if not self._is_running:
             raise NotRunning
-
-
-def _cleaned(signals: Signals) -> Signals:
-    """*signals* without what PostgreSQL refuses and within their bounds."""
-    return msgspec.structs.replace(
-        signals,
-        external_id=_external_id(signals.external_id),
-        email=hit_values.text(signals.email, 254),
-        phone=hit_values.text(signals.phone, 32),
-        name=hit_values.text(signals.name),
-        traits=_properties(signals.traits, "traits"),
-        anonymous_id=hit_values.text(signals.anonymous_id, hit_values.MAX_ID),
-        fingerprint=hit_values.text(signals.fingerprint, hit_values.MAX_ID),
-    )
-
-
-def _external_id(value: str | None) -> str | None:
-    found = hit_values.text(value, hit_values.MAX_ID)
-    if value is not None and (found is None or stands_for_nobody(found)):
-        raise InvalidInput(
-            f"external_id is {value!r}, which names nobody; give your own id of the person, or leave it out",
-            where="external_id",
-        )
-    return found
-
-
-def _properties(value: Mapping[str, Property] | None, where: str) -> dict[str, Property]:
-    try:
-        return hit_values.flat_properties(value, where)
-    except Invalid as error:
-        raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None

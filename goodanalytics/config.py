@@ -7,14 +7,11 @@ arguments, so that a test can freeze them here.
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import logging
-import os
 import re
 import secrets
 import time
-import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from goodanalytics import environment
 from goodanalytics.core.limits import Limiter, RateLimits
 from goodanalytics.errors import ConfigError
 
@@ -369,36 +367,8 @@ class Config:
             ConfigError: A value cannot be read, or a variable with our prefix is unknown (so that a typing error
                 does not silently leave a default).
         """
-        environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        known = {prefix + name.upper() for name in _ALSO_READ_ELSEWHERE}
-        for owner, group in (
-            (cls, ""),
-            (SessionRules, "session"),
-            (Cookies, "cookies"),
-            (RateLimits, "rate_limits"),
-        ):
-            hints = typing.get_type_hints(owner)
-            found: dict[str, Any] = {}
-            for setting in dataclasses.fields(owner):
-                name = prefix + (f"{group}_{setting.name}" if group else setting.name).upper()
-                read = _reader(setting.name, hints[setting.name])
-                if read is None:
-                    continue
-                known.add(name)
-                if name in environ:
-                    try:
-                        found[setting.name] = read(environ[name].strip())
-                    except ValueError as error:
-                        shown = "that value" if "secret" in setting.name else repr(environ[name])
-                        raise ConfigError(f"{name} cannot be {shown}: {error}") from None
-            if group and found:
-                values[group] = owner(**found)
-            else:
-                values.update(found)
-        unknown = sorted(name for name in environ if name.startswith(prefix) and name not in known)
-        if unknown:
-            raise ConfigError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(known))}")
+        groups = {"": cls, "session": SessionRules, "cookies": Cookies, "rate_limits": RateLimits}
+        values = environment.read(groups, prefix, environ)
         values.update(overrides)
         if "secret_key" not in values:
             raise ConfigError(
@@ -406,24 +376,6 @@ class Config:
                 f'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
             )
         return cls(**values)
-
-    @staticmethod
-    def database_url_from_env(
-        prefix: str = "GOODANALYTICS_", environ: Mapping[str, str] | None = None
-    ) -> str:
-        """
-        The database's address.
-
-        Raises:
-            ConfigError: `{prefix}DATABASE_URL` is not set.
-        """
-        environ = os.environ if environ is None else environ
-        url = environ.get(f"{prefix}DATABASE_URL", "").strip()
-        if not url:
-            raise ConfigError(
-                f"{prefix}DATABASE_URL is not set. Try: {prefix}DATABASE_URL=postgresql+asyncpg://user@host/name"
-            )
-        return url
 
     def workspace_of(self, host: str) -> UUID:
         """The workspace that a request to *host* belongs to; a host that is listed without a port covers every port."""
@@ -438,10 +390,6 @@ class Config:
                 self.on_error(error)
             except Exception:
                 logger.exception("on_error itself failed")
-
-
-_ALSO_READ_ELSEWHERE = ("database_url", "pg_bin", "chromium", "test_database_url", "require_all")
-"""Variables with our prefix that are not members of `Config`."""
 
 
 def _host(name: str, value: object, *, wildcard: bool = False) -> str:
@@ -468,76 +416,3 @@ def _uuid(name: str, value: object) -> UUID:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
         raise ConfigError(f"{name} is {value!r}; it must be a UUID") from None
-
-
-def _boolean(text: str) -> bool:
-    match text.lower():
-        case "1" | "true" | "yes" | "on":
-            return True
-        case "0" | "false" | "no" | "off":
-            return False
-    raise ValueError("write true or false")
-
-
-def _seconds(text: str) -> timedelta:
-    try:
-        return timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        raise ValueError("write a number of seconds") from None
-
-
-def _rate(text: str) -> float | None:
-    if text.lower() in ("off", "none"):
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("write a number of requests a second, or off") from None
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("write a whole number") from None
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in _list(text)]
-    if any(not middle for _, middle, _ in pairs):
-        raise ValueError("write host=workspace, separated by commas")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
-    """How a setting's text becomes its value, or `None` for a setting that text cannot express."""
-    if name in (
-        "clock",
-        "new_id",
-        "new_token",
-        "authenticate",
-        "dashboard_auth",
-        "on_error",
-        "session",
-        "cookies",
-        "rate_limits",
-        "limiter",
-    ):
-        return None
-    if name == "workspaces":
-        return _pairs
-    if hint is bool:
-        return _boolean
-    if hint is int:
-        return _whole
-    if hint is timedelta:
-        return _seconds
-    if hint == float | None:
-        return _rate
-    if typing.get_origin(hint) is not Literal and "Sequence" in str(hint):
-        return _list
-    return str

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from goodanalytics import environment
 from goodanalytics.config import Config, Cookies, SessionRules, uuid7
 from goodanalytics.errors import ConfigError
 
@@ -303,6 +304,6 @@ def test_the_database_is_named_by_its_own_variable() -> None:
     """It is read by whoever opens it, and its absence is an error with a cure."""
     url = "postgresql+asyncpg://me@host/name"
 
-    assert Config.database_url_from_env(environ={"GOODANALYTICS_DATABASE_URL": f" {url} "}) == url
+    assert environment.database_url(environ={"GOODANALYTICS_DATABASE_URL": f" {url} "}) == url
     with pytest.raises(ConfigError, match=r"GOODANALYTICS_DATABASE_URL is not set\. Try: "):
-        Config.database_url_from_env(environ={})
+        environment.database_url(environ={})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -28,7 +28,8 @@ from goodanalytics.core.identity import CLICK_WINDOW, Apart, Candidate, Identifi
 from goodanalytics.core.places import Place
 from goodanalytics.core.sessions import Moment, Session
 from goodanalytics.core.sources import Source
-from goodanalytics.core.visitors import STATUS_RANK, Visitor, fold
+from goodanalytics.core.touches import told_by_host, touched
+from goodanalytics.core.visitors import Visitor, fold
 
 Status = Literal["recorded", "repeated", "conflict", "resolved"]
 
@@ -395,7 +396,7 @@ class Plan:
             visits[visit.id] = known
             self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
             row = self._rows[hit.workspace_id, visitor.id]
-            self._put(_touched(row, visit.started_at, known.acquisition, hit.id))
+            self._put(touched(row, visit.started_at, known.acquisition, hit.id))
 
     def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""
@@ -567,13 +568,13 @@ class Plan:
             },
         )
         if hit.trusted:
-            row = _told_by_host(row, hit)
+            row = told_by_host(row, hit)
         if hit.event_type is EventType.LINK_CLICK and understood.source is not None:
-            row = _touched(
+            row = touched(
                 row, hit.occurred_at, understood.source.to_json(), signals.click_id, is_first_only=True
             )
         elif session is not None and session.visitor_id == row.id:
-            row = _touched(row, session.started_at, session.acquisition, session.click_id)
+            row = touched(row, session.started_at, session.acquisition, session.click_id)
         self._put(row)
 
     def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
@@ -592,56 +593,6 @@ def msgspec_replace(understood: Understood, *, source: Source) -> Understood:
     """*understood* with another source."""
     values = {name: getattr(understood, name) for name in Understood.__slots__}
     return Understood(**{**values, "source": source})
-
-
-def _told_by_host(row: Visitor, hit: Hit) -> Visitor:
-    """What the host says about the person, and how far along that brings them."""
-    signals = hit.signals
-    status = row.status
-    if signals.external_id or signals.email or signals.phone or hit.event_type is EventType.IDENTIFY:
-        status = max(status, "identified", key=STATUS_RANK.__getitem__)
-    ltv, converted_at = row.ltv, row.converted_at
-    if hit.event_type is EventType.LEAD:
-        status = max(status, "lead", key=STATUS_RANK.__getitem__)
-    elif hit.event_type is EventType.SALE:
-        status = max(status, "customer", key=STATUS_RANK.__getitem__)
-        converted_at = min(converted_at or hit.occurred_at, hit.occurred_at)
-        if hit.currency is not None:
-            ltv = {**ltv, hit.currency: ltv.get(hit.currency, 0) + (hit.amount_cents or 0)}
-    is_identified = status != "anonymous"
-    return msgspec.structs.replace(
-        row,
-        status=status,
-        email=identity.normal_email(signals.email) or row.email,
-        phone=identity.normal_phone(signals.phone) or signals.phone or row.phone,
-        name=signals.name or row.name,
-        traits={**row.traits, **signals.traits},
-        identified_at=row.identified_at or (hit.occurred_at if is_identified else None),
-        converted_at=converted_at,
-        ltv=ltv,
-    )
-
-
-def _touched(
-    row: Visitor,
-    at: datetime,
-    acquisition: Mapping[str, Any],
-    click_id: UUID | None,
-    *,
-    is_first_only: bool = False,
-) -> Visitor:
-    """Note a touch: the earliest is the first source; the latest that is not direct is the last source."""
-    written = dict(acquisition)
-    is_direct = Source.from_json(written).is_direct
-    if row.first_source_at is None or at <= row.first_source_at:
-        row = msgspec.structs.replace(row, first_source=written, first_source_at=at, first_click_id=click_id)
-    if is_first_only and row.last_source_at is not None:
-        return row
-    was_direct = row.last_source is None or Source.from_json(row.last_source).is_direct
-    is_later = row.last_source_at is None or at >= row.last_source_at
-    if (is_later and (not is_direct or was_direct)) or (was_direct and not is_direct):
-        row = msgspec.structs.replace(row, last_source=written, last_source_at=at, last_click_id=click_id)
-    return row
 
 
 def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:

@@ -121,7 +121,7 @@ async def test_from_a_short_link_to_a_sale_on_one_record(live: Live, browser: Br
     done = await events(live.analytics)
     assert done[0].event_type == "link_click"
     assert done[0].link_id == link.id
-    assert [e.path for e in done if e.event_type == "pageview"][0] == "/products/glass-kettle"
+    assert next(e.path for e in done if e.event_type == "pageview") == "/products/glass-kettle"
     assert {"Add to cart"} == {e.event_name for e in done if e.event_type == "custom"}
     assert [e.event_type for e in done if e.event_type in ("identify", "lead", "sale")][-1] == "sale"
     assert {e.source for e in done} == {"newsletter"}

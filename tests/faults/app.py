@@ -16,9 +16,9 @@ import sys
 import uvicorn
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from goodanalytics import Analytics, Config
+from goodanalytics import Analytics, Config, environment
 
-url = Config.database_url_from_env()
+url = environment.database_url()
 engine = create_async_engine(url) if os.environ.get("FAULTS_ENGINE") == "host" else url
 analytics = Analytics(engine, Config.from_env())
 

@@ -65,7 +65,12 @@ def exists(name: str) -> bool:
 
 MODULES = [
     "goodanalytics",
-    *(m.name for m in pkgutil.walk_packages(goodanalytics.__path__, "goodanalytics.")),
+    # Importing __main__ runs the command line.
+    *(
+        m.name
+        for m in pkgutil.walk_packages(goodanalytics.__path__, "goodanalytics.")
+        if "__main__" not in m.name
+    ),
 ]
 
 

@@ -1,0 +1,65 @@
+"""How a hit changes its visitor's row: what the host said about the person, and what touched them first and last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from goodanalytics.core import identity
+from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.sources import Source
+from goodanalytics.core.visitors import STATUS_RANK, Visitor
+
+
+def told_by_host(row: Visitor, hit: Hit) -> Visitor:
+    """What the host says about the person, and how far along that brings them."""
+    signals = hit.signals
+    status = row.status
+    if signals.external_id or signals.email or signals.phone or hit.event_type is EventType.IDENTIFY:
+        status = max(status, "identified", key=STATUS_RANK.__getitem__)
+    ltv, converted_at = row.ltv, row.converted_at
+    if hit.event_type is EventType.LEAD:
+        status = max(status, "lead", key=STATUS_RANK.__getitem__)
+    elif hit.event_type is EventType.SALE:
+        status = max(status, "customer", key=STATUS_RANK.__getitem__)
+        converted_at = min(converted_at or hit.occurred_at, hit.occurred_at)
+        if hit.currency is not None:
+            ltv = {**ltv, hit.currency: ltv.get(hit.currency, 0) + (hit.amount_cents or 0)}
+    is_identified = status != "anonymous"
+    return msgspec.structs.replace(
+        row,
+        status=status,
+        email=identity.normal_email(signals.email) or row.email,
+        phone=identity.normal_phone(signals.phone) or signals.phone or row.phone,
+        name=signals.name or row.name,
+        traits={**row.traits, **signals.traits},
+        identified_at=row.identified_at or (hit.occurred_at if is_identified else None),
+        converted_at=converted_at,
+        ltv=ltv,
+    )
+
+
+def touched(
+    row: Visitor,
+    at: datetime,
+    acquisition: Mapping[str, Any],
+    click_id: UUID | None,
+    *,
+    is_first_only: bool = False,
+) -> Visitor:
+    """Note a touch: the earliest is the first source; the latest that is not direct is the last source."""
+    written = dict(acquisition)
+    is_direct = Source.from_json(written).is_direct
+    if row.first_source_at is None or at <= row.first_source_at:
+        row = msgspec.structs.replace(row, first_source=written, first_source_at=at, first_click_id=click_id)
+    if is_first_only and row.last_source_at is not None:
+        return row
+    was_direct = row.last_source is None or Source.from_json(row.last_source).is_direct
+    is_later = row.last_source_at is None or at >= row.last_source_at
+    if (is_later and (not is_direct or was_direct)) or (was_direct and not is_direct):
+        row = msgspec.structs.replace(row, last_source=written, last_source_at=at, last_click_id=click_id)
+    return row
