@@ -37,6 +37,9 @@ ATTEMPTS = 8
 GROWTH = 4
 """How many times the configured batch size a batch may grow to under a backlog."""
 
+LINGER = 0.05
+"""Seconds that the worker waits after a small batch. A lag that nobody sees, for a tenth of the work at moderate rates."""
+
 STOP_SECONDS = 10
 """How long a stop waits for the batch at hand."""
 
@@ -274,7 +277,11 @@ class Worker:
             try:
                 taken = await self.work()
                 pause = config.worker_interval
+                if taken >= self._ingest.config.batch_size // GROWTH:
+                    continue
                 if taken:
+                    # A batch of a few costs as much as one of a hundred: let some come together.
+                    await asyncio.sleep(min(LINGER, pause.total_seconds()))
                     continue
             except DatabaseUnavailable as error:
                 config.report(error, "looking into the log")

@@ -7,6 +7,7 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -96,19 +97,20 @@ def cookies_for(visit: Visit) -> list[str]:
     return values
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
+
+
 def cookie(visit: Visit, name: str, value: str, *, http_only: bool, max_age: timedelta | None = None) -> str:
     """One `Set-Cookie` value with the configured life and reach."""
     settings = visit.config.cookies
-    jar: SimpleCookie = SimpleCookie()
-    jar[name] = value
-    morsel = jar[name]
-    morsel["path"] = "/"
-    morsel["max-age"] = int((settings.max_age if max_age is None else max_age).total_seconds())
-    morsel["samesite"] = settings.same_site.capitalize()
-    if settings.domain:
-        morsel["domain"] = settings.domain
-    if visit.is_secure:
-        morsel["secure"] = True
-    if http_only:
-        morsel["httponly"] = True
-    return morsel.OutputString()
+    seconds = int((settings.max_age if max_age is None else max_age).total_seconds())
+    if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(value)):
+        # Only a hook's own cookie comes here: its value is quoted, its name refused when no cookie can have it.
+        jar: SimpleCookie = SimpleCookie()
+        jar[name] = value
+        name, _, value = jar[name].OutputString().partition("=")
+    domain = f"; Domain={settings.domain}" if settings.domain else ""
+    hidden = "; HttpOnly" if http_only else ""
+    secure = "; Secure" if visit.is_secure else ""
+    same_site = settings.same_site.capitalize()
+    return f"{name}={value}{domain}{hidden}; Max-Age={seconds}; Path=/; SameSite={same_site}{secure}"

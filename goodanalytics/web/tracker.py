@@ -63,6 +63,8 @@ SCRIPT = "good-analytics.js"
 SCRIPT_V1 = "good-analytics.v1.js"
 """The same under a name that will never change its meaning, for pages that cannot be deployed again."""
 
+SCRIPT_PATHS = frozenset(f"{folder}/{name}" for folder in ("", "/js") for name in (SCRIPT, SCRIPT_V1))
+
 SCRIPT_MAX_AGE = timedelta(hours=1)
 
 
@@ -92,6 +94,11 @@ class Tracker:
         self._config = config
         self._log = log
         self._clicks = clicks
+        self._endpoints: dict[str, tuple[str, Endpoint]] = {
+            "/t/event": ("POST", self._event),
+            "/t/click": ("POST", self._click),
+            "/t/pixel.gif": ("GET", self._pixel),
+        }
         self._gate = Gate(config, "beacons")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,18 +110,14 @@ class Tracker:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path, method = path_below(scope), scope["method"]
-        if path in (f"/js/{SCRIPT}", f"/js/{SCRIPT_V1}") or (path in (f"/{SCRIPT}", f"/{SCRIPT_V1}")):
+        if path in SCRIPT_PATHS:
             return _script(Headers(scope=scope)) if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
         if path == "/t/ignore":
             return own_visits.respond(visit_of(scope, self._config), scope)
-        endpoints: dict[str, tuple[str, Endpoint]] = {
-            "/t/event": ("POST", self._event),
-            "/t/click": ("POST", self._click),
-            "/t/pixel.gif": ("GET", self._pixel),
-        }
-        found = endpoints.get(path)
+        found = self._endpoints.get(path)
         if found is None:
-            return _problem(404, "There is nothing here. The tracker's paths are " + ", ".join(endpoints))
+            known = ", ".join(self._endpoints)
+            return _problem(404, f"There is nothing here. The tracker's paths are {known}")
         allowed, endpoint = found
         visit = visit_of(scope, self._config)
         if method == "OPTIONS":
@@ -185,6 +188,8 @@ class Tracker:
 
     def _is_of_excluded_page(self, hit: Hit, scope: Scope) -> bool:
         """Whether the page that sent *hit* is one that the host excludes, as `exclude` would see its request."""
+        if not self._config.exclude:
+            return False
         try:
             path = unquote(urls.parts(hit.url).path)
             return hit.url is not None and is_excluded(self._config, {**scope, "path": path})
@@ -269,6 +274,8 @@ class Tracker:
     def _with_cors(self, visit: Visit, response: Response) -> Response:
         """Let pages of our own other hosts send with cookies; nobody else's script may read an answer."""
         origin = visit.headers.get("origin", "")
+        if not origin or not self._config.own_hosts:
+            return response
         host = urls.parts(origin).host
         if host is not None and host != visit.host and urls.is_listed(host, self._config.own_hosts):
             response.headers["Access-Control-Allow-Origin"] = origin

@@ -383,6 +383,9 @@ class TestMidnight:
         async def midnights() -> None:
             for n in range(8):
                 await turn(database, MONDAY + n * DAY, keep=90 * DAY)
+                before = brought.total()
+                while brought.total() < before + 240:  # each day is written into before the next one comes
+                    await asyncio.sleep(0.001)
             ended.set()
 
         await finished([midnights(), *(work(offset) for offset in range(6))])
