@@ -1,0 +1,33 @@
+"""The middleware around a Starlette page of 2 kB: the same page in the same app, with and without us."""
+
+from __future__ import annotations
+
+from benchmarks.measures import Rounds, Row, Steady, Subject, ratios
+from benchmarks.rig import Load, Rig
+
+PAGE = Load("page", "/page", 64)
+
+
+def start(rig: Rig) -> None:
+    rig.start("page", "benchmarks.apps:page")
+    rig.start("wrapped_page", "benchmarks.apps:wrapped", ours=True)
+
+
+def rows(rounds: Rounds, unit: str) -> list[Row]:
+    cost = ratios(rounds, "page, wrapped@64", "page@64", "server")
+    rate = ratios(rounds, "page, wrapped@64", "page@64", "rate")
+    return [
+        Row(f"middleware on, server {unit} per page", "the same page without", cost, 1.18),
+        Row("middleware on, pages/s", "the same page without", rate),
+    ]
+
+
+SUBJECT = Subject(
+    "middleware",
+    start,
+    (
+        Steady("page@64", "page", PAGE, "page@64"),
+        Steady("page, wrapped@64", "wrapped_page", PAGE, "page@64"),
+    ),
+    rows,
+)
