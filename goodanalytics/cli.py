@@ -44,7 +44,7 @@ _database = click.option(
     "--database",
     envvar="GOODANALYTICS_DATABASE_URL",
     show_envvar=True,
-    help="A postgresql+asyncpg:// URL, or the word 'embedded'.",
+    help="A postgresql+asyncpg:// URL.",
 )
 _data = click.option(
     "--data",
