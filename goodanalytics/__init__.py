@@ -9,8 +9,6 @@ from goodanalytics.core.visitors import Visitor
 from goodanalytics.store.reports.query import Filter, Query
 from goodanalytics.version import __version__
 
-
-
 __all__ = [
     "Analytics",
     "Config",

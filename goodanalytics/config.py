@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
+from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
 
 DEFAULT_WORKSPACE = UUID(int=0)
@@ -153,6 +155,7 @@ _KINDS: tuple[tuple[str, type, str], ...] = (
     ("respect_privacy_signals", bool, "True"),
     ("session", SessionRules, "SessionRules(timeout=timedelta(minutes=30))"),
     ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
+    ("identity", IdentityRules, "IdentityRules(blocked=['test-user'])"),
     ("trust_browser_conversions", bool, "False"),
     ("worker", bool, "True"),
     ("worker_interval", timedelta, "timedelta(seconds=1)"),
@@ -191,6 +194,7 @@ class Config:
         respect_privacy_signals: Whether `Sec-GPC: 1` and `DNT: 1` refuse tracking.
         session: When a visit ends.
         cookies: Names and life of the cookies.
+        identity: Who counts as the same person, as far as the host decides.
         log: Where hits are made durable; `postgres`.
         geo_path: A MaxMind-format city or country database. Read where it lies; nothing is ever downloaded.
         geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
@@ -225,6 +229,7 @@ class Config:
     respect_privacy_signals: bool = True
     session: SessionRules = field(default_factory=SessionRules)
     cookies: Cookies = field(default_factory=Cookies)
+    identity: IdentityRules = field(default_factory=IdentityRules)
     log: Literal["postgres"] = "postgres"
     geo_path: Path | None = None
     geo_headers: Sequence[str] = ()
@@ -362,7 +367,7 @@ class Config:
         Read every setting that is a value from the environment.
 
         Lists are separated by commas, durations are seconds, booleans are true or false, a rate can be off, *workspaces* is
-        `host=uuid,host=uuid`. Members of *session*, *cookies* and *rate_limits* carry their group's name:
+        `host=uuid,host=uuid`. Members of *session*, *cookies*, *identity* and *rate_limits* carry their group's name:
         `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
 
         Raises:
@@ -376,11 +381,14 @@ class Config:
             (cls, ""),
             (SessionRules, "session"),
             (Cookies, "cookies"),
+            (IdentityRules, "identity"),
             (RateLimits, "rate_limits"),
         ):
             hints = typing.get_type_hints(owner)
             found: dict[str, Any] = {}
             for setting in dataclasses.fields(owner):
+                if not setting.init:
+                    continue
                 name = prefix + (f"{group}_{setting.name}" if group else setting.name).upper()
                 read = _reader(setting.name, hints[setting.name])
                 if read is None:
@@ -424,6 +432,11 @@ class Config:
                 f"{prefix}DATABASE_URL is not set. Try: {prefix}DATABASE_URL=postgresql+asyncpg://user@host/name"
             )
         return url
+
+    @property
+    def graveyard(self) -> Graveyard:
+        """Recognises what belonged to erased people."""
+        return Graveyard.of(self.secret_key, self.previous_secret_keys)
 
     def workspace_of(self, host: str) -> UUID:
         """The workspace that a request to *host* belongs to; a host that is listed without a port covers every port."""
@@ -524,6 +537,7 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         "on_error",
         "session",
         "cookies",
+        "identity",
         "rate_limits",
         "limiter",
     ):
