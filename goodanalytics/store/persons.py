@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
@@ -101,6 +101,7 @@ async def unmerge(
     reason: str,
     actor: str | None,
     now: datetime,
+    of: UUID | None = None,
 ) -> tuple[Visitor, Visitor]:
     """
     Take a merge back: the two persons that it was made of, the one that was the winner first.
@@ -108,8 +109,11 @@ async def unmerge(
     Everything reads as if it had never been. Where a hit from the host's servers joined a visit that the other person was
     on, those visits are counted anew; else no row but the visitors' own is touched.
 
+    Args:
+        of: Whose merge it must be, if that matters.
+
     Raises:
-        NotFound: The ledger has no such merge.
+        NotFound: The ledger has no such merge, or it is not *of* that person.
         Conflict: It was undone before.
         Stale: Somebody else changed the people meanwhile.
     """
@@ -124,6 +128,8 @@ async def unmerge(
     if undone.undone_at is not None:
         raise Conflict(f"Merge {merge_id} was undone at {undone.undone_at.isoformat()} already")
     rows = await ledger.lock_persons(conn, t, [(workspace_id, undone.loser_member_id)])
+    if of is not None and (workspace_id, of) not in rows:
+        raise NotFound(f"Merge {merge_id} is not one of visitor {of}. visitors.why() lists them")
     members = [row.id for row in rows.values()]
     live = await conn.execute(
         select(m.id, m.loser_member_id, m.winner_member_id).where(
@@ -153,26 +159,6 @@ async def unmerge(
         for member in (undone.winner_member_id, undone.loser_member_id)
     )
     return winner, loser
-
-
-async def merges_between(
-    conn: AsyncConnection, t: Tables, workspace_id: UUID, one: UUID, other: UUID
-) -> list[UUID]:
-    """The live merges that tied these two rows themselves, newest first."""
-    m = t.merges.c
-    found = await conn.execute(
-        select(m.id)
-        .where(
-            m.workspace_id == workspace_id,
-            m.undone_at.is_(None),
-            or_(
-                (m.loser_member_id == one) & (m.winner_member_id == other),
-                (m.loser_member_id == other) & (m.winner_member_id == one),
-            ),
-        )
-        .order_by(m.merged_at.desc(), m.id.desc())
-    )
-    return list(found.scalars())
 
 
 async def _shares_visits(

@@ -94,7 +94,7 @@ class Operation:
         keyed: Whether `Idempotency-Key` means something to it.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     name: str
     summary: str
