@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ from goodanalytics import environment, facade
 from goodanalytics.config import Config
 from goodanalytics.core import hits as hit_values
 from goodanalytics.core import said, tokens
+from goodanalytics.core.foreseen import Foreseen
 from goodanalytics.core.hits import Client, EventType, Hit, Invalid, Property, Signals
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
@@ -40,7 +41,7 @@ from goodanalytics.web.health import Health
 from goodanalytics.web.house import House
 from goodanalytics.web.links import Redirect
 from goodanalytics.web.middleware import Middleware
-from goodanalytics.web.reading import visit_of
+from goodanalytics.web.reading import renew, visit_of
 from goodanalytics.web.tracker import Tracker
 
 Person = Visitor | UUID | str
@@ -184,14 +185,17 @@ class Analytics:
         """
         The visitor behind *request* (anything with an ASGI `.scope`, or the scope itself), found or made now.
 
-        `None` when tracking is refused: a privacy signal, an excluded path, a prefetch, a bot.
+        `None` when tracking is refused: a privacy signal, an excluded path, a prefetch, a bot, somebody who was erased.
         """
         scope = request if isinstance(request, dict) else request.scope
         visit = visit_of(scope, self.config)
         if visit.refusal is not None or visit.client.bot is not None:
             return None
         visit.was_resolved = True
-        return await self.resolve(visit.signals, workspace_id=visit.workspace_id, client=visit.client)
+        try:
+            return await self.resolve(visit.signals, workspace_id=visit.workspace_id, client=visit.client)
+        except NotFound:  # their cookie is an erased person's
+            return None
 
     async def resolve(
         self,
@@ -235,6 +239,7 @@ class Analytics:
         hit = self._hit(EventType.CUSTOM, workspace_id, found, quiet=True, client=client or Client())
         return await self._visitor_after(await self._now(hit, connection), hit, connection)
 
+    @overload
     async def identify(
         self,
         visitor: Person | None = None,
@@ -246,16 +251,54 @@ class Analytics:
         traits: Mapping[str, Property] | None = None,
         workspace_id: UUID | None = None,
         connection: Any = None,
-    ) -> Visitor:
+        request: Any = None,
+        dry_run: Literal[False] = False,
+    ) -> Visitor: ...
+
+    @overload
+    async def identify(
+        self,
+        visitor: Person | None = None,
+        *,
+        dry_run: Literal[True],
+        external_id: str | None = None,
+        email: str | None = None,
+        name: str | None = None,
+        phone: str | None = None,
+        traits: Mapping[str, Property] | None = None,
+        workspace_id: UUID | None = None,
+        connection: Any = None,
+        request: Any = None,
+    ) -> Foreseen: ...
+
+    async def identify(
+        self,
+        visitor: Person | None = None,
+        *,
+        external_id: str | None = None,
+        email: str | None = None,
+        name: str | None = None,
+        phone: str | None = None,
+        traits: Mapping[str, Property] | None = None,
+        workspace_id: UUID | None = None,
+        connection: Any = None,
+        request: Any = None,
+        dry_run: bool = False,
+    ) -> Visitor | Foreseen:
         """
         Say who *visitor* is, and get the visitor that it now is.
 
         When the external id, e-mail or phone is known already, both become one person; two different external ids never do:
         then the answer is the person with *external_id*.
 
+        Args:
+            request: The request in which they signed in. If its browser was somebody else's until now, it is theirs from now
+                on; what was done on it before stays with whom it was.
+            dry_run: Write nothing, and say what would happen.
+
         Raises:
             InvalidInput: Nothing is said, or a value is not usable.
-            NotFound: There is no such visitor in this workspace.
+            NotFound: There is no such visitor in this workspace, or it was erased.
         """
         workspace_id, visitor_id = self._person(visitor, workspace_id)
         if not any((external_id, email, name, phone, traits)):
@@ -267,13 +310,34 @@ class Analytics:
             name=hit_values.text(name),
             phone=hit_values.text(phone, 32),
             traits=said.properties(traits, "traits"),
+            anonymous_id=None if request is None else self._browser_of(request),
         )
         if visitor_id is not None:
             await self._must_exist(workspace_id, visitor_id, connection)
         elif not signals.point_somewhere:
             raise InvalidInput("identify() without a visitor needs external_id, email or phone")
         hit = self._hit(EventType.IDENTIFY, workspace_id, signals)
+        if dry_run:
+            return await self.ingest.foresee(hit, connection)
         return await self._visitor_after(await self._now(hit, connection), hit, connection)
+
+    def reset(self, request: Any) -> None:
+        """
+        Let the browser behind *request* be a new one from its answer on: call it when a user signs out.
+
+        The middleware then sets a new cookie, and what is done on the browser next is nobody's until somebody signs in.
+        """
+        scope = request if isinstance(request, dict) else request.scope
+        renew(scope, self.config)
+
+    def _browser_of(self, request: Any) -> str | None:
+        """The cookie of *request*'s browser, which its answer then sets; `None` when it may not be followed."""
+        scope = request if isinstance(request, dict) else request.scope
+        visit = visit_of(scope, self.config)
+        if visit.refusal is not None or visit.client.bot is not None:
+            return None
+        visit.was_resolved = True
+        return visit.anonymous_id
 
     async def track(
         self,
@@ -477,7 +541,9 @@ class Analytics:
 
     async def _visitor_after(self, outcome: Outcome, hit: Hit, connection: Any) -> Visitor:
         if outcome.visitor_id is None:
-            raise NotFound(f"Hit {hit.id} left no visitor")
+            raise NotFound(
+                "What points there belongs to somebody who was erased; nothing more is kept of them"
+            )
         return await self._must_exist(hit.workspace_id, outcome.visitor_id, connection)
 
     async def _must_exist(self, workspace_id: UUID, visitor_id: UUID | None, connection: Any) -> Visitor:

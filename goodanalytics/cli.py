@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import click
 
@@ -214,6 +216,59 @@ def replay(
                 await cli_replay.put_back(analytics.database, is_json=is_json)
         finally:
             await analytics.stop()
+
+    _run(work())
+
+
+@main.command()
+@_database
+@_schema
+@click.argument("visitor")
+@click.option("--reason", required=True, help="Why, for the audit. Name nobody in it.")
+@click.option("--actor", default="command line", show_default=True, help="Who asks, for the audit.")
+@click.option(
+    "--workspace", type=click.UUID, help="The visitor's workspace; the configured one when left out."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+def forget(
+    database: str | None,
+    schema: str,
+    visitor: str,
+    *,
+    reason: str,
+    actor: str,
+    workspace: UUID | None,
+    yes: bool,
+    is_json: bool,
+) -> None:
+    """
+    Erase VISITOR, by its id: all browsers of the person, and all that they did.
+
+    Needs GOODANALYTICS_SECRET_KEY, the app's own: by it the person's cookies are recognised and dropped from then on.
+    """
+    if not os.environ.get("GOODANALYTICS_SECRET_KEY"):
+        raise ConfigError(
+            "GOODANALYTICS_SECRET_KEY is not set; without the app's own key the cookie would bring them back"
+        )
+    if not yes:
+        click.confirm(f"Erase {visitor} for ever?", abort=True, err=True)
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        try:
+            gone = await analytics.visitors.forget(
+                visitor, reason=reason, actor=actor, workspace_id=workspace
+            )
+        finally:
+            await analytics.stop()
+        told = gone.to_json()
+        click.echo(
+            json.dumps(told)
+            if is_json
+            else f"Erased {gone.visitor_id}: {gone.visitors} visitors, {gone.events} events, {gone.sessions} visits, "
+            f"{gone.hits} hits that were waiting. {gone.tombstones} values are dropped from now on."
+        )
 
     _run(work())
 

@@ -20,7 +20,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 from goodanalytics import environment
+from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
+from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
 
 DEFAULT_WORKSPACE = UUID(int=0)
@@ -151,6 +153,7 @@ _KINDS: tuple[tuple[str, type, str], ...] = (
     ("respect_privacy_signals", bool, "True"),
     ("session", SessionRules, "SessionRules(timeout=timedelta(minutes=30))"),
     ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
+    ("identity", IdentityRules, "IdentityRules(blocked=['test-user'])"),
     ("trust_browser_conversions", bool, "False"),
     ("worker", bool, "True"),
     ("worker_interval", timedelta, "timedelta(seconds=1)"),
@@ -189,6 +192,7 @@ class Config:
         respect_privacy_signals: Whether `Sec-GPC: 1` and `DNT: 1` refuse tracking.
         session: When a visit ends.
         cookies: Names and life of the cookies.
+        identity: Who counts as the same person, as far as the host decides.
         log: Where hits are made durable; `postgres`.
         geo_path: A MaxMind-format city or country database. Read where it lies; nothing is ever downloaded.
         geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
@@ -223,6 +227,7 @@ class Config:
     respect_privacy_signals: bool = True
     session: SessionRules = field(default_factory=SessionRules)
     cookies: Cookies = field(default_factory=Cookies)
+    identity: IdentityRules = field(default_factory=IdentityRules)
     log: Literal["postgres"] = "postgres"
     geo_path: Path | None = None
     geo_headers: Sequence[str] = ()
@@ -360,14 +365,20 @@ class Config:
         Read every setting that is a value from the environment.
 
         Lists are separated by commas, durations are seconds, booleans are true or false, a rate can be off, *workspaces* is
-        `host=uuid,host=uuid`. Members of *session*, *cookies* and *rate_limits* carry their group's name:
+        `host=uuid,host=uuid`. Members of *session*, *cookies*, *identity* and *rate_limits* carry their group's name:
         `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
 
         Raises:
             ConfigError: A value cannot be read, or a variable with our prefix is unknown (so that a typing error
                 does not silently leave a default).
         """
-        groups = {"": cls, "session": SessionRules, "cookies": Cookies, "rate_limits": RateLimits}
+        groups = {
+            "": cls,
+            "session": SessionRules,
+            "cookies": Cookies,
+            "identity": IdentityRules,
+            "rate_limits": RateLimits,
+        }
         values = environment.read(groups, prefix, environ)
         values.update(overrides)
         if "secret_key" not in values:
@@ -376,6 +387,11 @@ class Config:
                 f'Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
             )
         return cls(**values)
+
+    @property
+    def graveyard(self) -> Graveyard:
+        """Recognises what belonged to erased people."""
+        return Graveyard.of(self.secret_key, self.previous_secret_keys)
 
     def workspace_of(self, host: str) -> UUID:
         """The workspace that a request to *host* belongs to; a host that is listed without a port covers every port."""

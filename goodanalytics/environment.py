@@ -38,6 +38,8 @@ def read(groups: Mapping[str, type], prefix: str, environ: Mapping[str, str] | N
         hints = typing.get_type_hints(owner)
         found: dict[str, Any] = {}
         for setting in dataclasses.fields(owner):
+            if not setting.init:
+                continue
             name = prefix + (f"{group}_{setting.name}" if group else setting.name).upper()
             read_text = _reader(setting.name, hints[setting.name])
             if read_text is None:
@@ -129,6 +131,7 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         "on_error",
         "session",
         "cookies",
+        "identity",
         "rate_limits",
         "limiter",
     ):

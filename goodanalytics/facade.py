@@ -13,14 +13,16 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import hits
 from goodanalytics.core.links import ALPHABET, KEY_LENGTH, Link, LinkType, checked_key, checked_url
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput
-from goodanalytics.store import catalog, visitors
+from goodanalytics.store import catalog, erasure, ledger, persons, visitors
 from goodanalytics.store.database import Database
+from goodanalytics.store.erasure import Forgotten
 from goodanalytics.store.reports import metrics
 from goodanalytics.store.reports.query import Query
 from goodanalytics.store.visitors import Attribution, Page, TimelineEntry
@@ -119,6 +121,98 @@ class Visitors:
             return await visitors.why(
                 conn, self.database.tables, self._in(workspace_id), as_uuid(visitor, "visitor")
             )
+
+    async def merge(
+        self,
+        one: Visitor | UUID | str,
+        other: Visitor | UUID | str,
+        *,
+        reason: str,
+        actor: str | None = None,
+        force: bool = False,
+        workspace_id: UUID | None = None,
+    ) -> Visitor:
+        """
+        Make two visitors one person, because you know that they are; the person.
+
+        `why` then lists the merge with *actor* and *reason*, and its id is what `unmerge` takes. Two visitors that were taken
+        apart before are joined again by this, and by nothing else.
+
+        Args:
+            force: Also when you call them by two different external ids.
+
+        Raises:
+            InvalidInput: *reason* is empty.
+            NotFound: There is no such visitor.
+            Conflict: They have different external ids, and *force* is not given.
+        """
+        said = _reason(reason)
+        ids = as_uuid(one, "visitor"), as_uuid(other, "other visitor")
+
+        async def act(conn: AsyncConnection) -> Visitor:
+            return await persons.merge(
+                conn, self.database.tables, workspace_id=self._in(workspace_id), merge_id=self.config.new_id(),
+                one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force, now=self.config.clock(),
+            )  # fmt: skip
+
+        return await ledger.again(self.database, act)
+
+    async def unmerge(
+        self,
+        merge_id: UUID | str,
+        *,
+        reason: str,
+        actor: str | None = None,
+        workspace_id: UUID | None = None,
+    ) -> tuple[Visitor, Visitor]:
+        """
+        Take a merge back, whoever made it; the two persons that it was made of, the former winner first.
+
+        Everything then reads as if it had never been, also what came since. What tied them does not tie them again.
+
+        Raises:
+            InvalidInput: *reason* is empty.
+            NotFound: There is no such merge.
+            Conflict: It was undone before.
+        """
+        said, undone = _reason(reason), as_uuid(merge_id, "merge_id")
+
+        async def act(conn: AsyncConnection) -> tuple[Visitor, Visitor]:
+            return await persons.unmerge(
+                conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id), merge_id=undone,
+                note_id=self.config.new_id(), reason=said, actor=hits.text(actor), now=self.config.clock(),
+            )  # fmt: skip
+
+        return await ledger.again(self.database, act)
+
+    async def forget(
+        self,
+        visitor: Visitor | UUID | str,
+        *,
+        reason: str,
+        actor: str | None = None,
+        workspace_id: UUID | None = None,
+    ) -> Forgotten:
+        """
+        Erase a person: all their browsers and devices, everything they did, everything that tells who they were.
+
+        Their cookies do not bring them back; such hits are dropped. The audit keeps *actor*, *reason* and how much was
+        erased, so do not name the person there.
+
+        Raises:
+            InvalidInput: *reason* is empty.
+            NotFound: There is no such visitor.
+        """
+        said, visitor_id = _reason(reason), as_uuid(visitor, "visitor")
+
+        async def act(conn: AsyncConnection) -> Forgotten:
+            return await erasure.forget(
+                conn, self.database.tables, self.config.graveyard, workspace_id=self._in(workspace_id),
+                visitor_id=visitor_id, note_id=self.config.new_id(), reason=said, actor=hits.text(actor),
+                now=self.config.clock(),
+            )  # fmt: skip
+
+        return await ledger.again(self.database, act)
 
     def _in(self, workspace_id: UUID | None) -> UUID:
         return workspace_id or self.config.workspace
@@ -309,6 +403,13 @@ class Reports:
             Query(period=period, metrics=("visitors", "visits", "pageviews", "leads", "sales")),
             workspace_id=workspace_id,
         )
+
+
+def _reason(value: str) -> str:
+    found = hits.text(value)
+    if found is None:
+        raise InvalidInput("reason is empty; say why, for whoever reads the audit", where="reason")
+    return found
 
 
 def _domain(domain: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
+from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
@@ -29,6 +30,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
 from goodanalytics.store import health, ledger
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
+from goodanalytics.store.told import Evidence
 
 ATTEMPTS = 8
 """How often a batch decides again when others are faster; each time at least one of them got through."""
@@ -115,21 +117,36 @@ class Ingest:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
         return [outcome for _, outcome in sorted(outcomes.items())]
 
+    async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
+        """
+        Say what *hit* would change about who is who, and change nothing.
+
+        What it reads is locked until the host's transaction ends, if *connection* is the host's.
+
+        Raises:
+            Busy: Others kept changing the same visitors.
+        """
+        understood = self.understand(hit)
+        for _ in range(ATTEMPTS):
+            with suppress(ledger.Stale):
+                async with self.database.trying(connection) as conn:
+                    plan = await self._plan(conn, [understood])
+                    outcome = plan.add(understood)
+                return foreseen(plan, hit, outcome)
+        raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
+
     async def _plan(self, conn: Any, batch: Sequence[Understood]) -> Plan:
         session = self.config.session
         state = await ledger.load(
             conn,
             self.database.tables,
-            [(u.hit.workspace_id, identifier) for u in batch for identifier in u.identifiers],
-            [
-                (u.hit.workspace_id, u.hit.signals.visitor_id)
-                for u in batch
-                if u.hit.signals.visitor_id is not None
-            ],
+            [Evidence(u.hit.workspace_id, u.identifiers, u.hit.signals.visitor_id) for u in batch],
             (min(u.hit.occurred_at for u in batch), max(u.hit.occurred_at for u in batch)),
             session.timeout,
+            self.config.graveyard,
         )
-        return Plan(state, SessionPolicy(session.timeout, session.split_on_source))
+        policy = SessionPolicy(session.timeout, session.split_on_source)
+        return Plan(state, policy, self.config.identity)
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
@@ -144,6 +161,7 @@ class Ingest:
             path=parts.path if hit.url is not None else None,
             referrer=urls.clean(hit.referrer),
             ip=kept_ip(hit.client.ip, self.config.keep_ip),
+            rules=self.config.identity,
         )
 
     def _place(self, hit: Hit) -> Place | None:

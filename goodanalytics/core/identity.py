@@ -11,6 +11,8 @@ The worst thing that an identity system can do is to merge two people, so:
 4. A click may bridge to the browser that lands with it first, soon, and to no other: a forwarded address carries its
    source, not its person.
 5. Only the host can say a strong kind. What a page claims about a person is not evidence (`identifiers`).
+6. Who was taken apart by the host stays apart, whatever matches; only the host joins them again.
+7. Who would have more addresses, numbers, browsers or merges than `IdentityRules` allow stays apart too.
 
 Deciding is pure and does not depend on the order of the candidates.
 """
@@ -18,13 +20,14 @@ Deciding is pure and does not depend on the order of the candidates.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from uuid import UUID
 
 from goodanalytics.core.hits import Hit
+from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
 
 
 class Kind(StrEnum):
@@ -71,6 +74,13 @@ NOBODY = frozenset({
 """Values that programs send for "nobody", lower-cased: a match on one of them would merge strangers. Sources: the lists
 of blocked identifiers in the documentation of Segment Unify and PostHog."""
 
+NO_MAILBOX = frozenset(
+    {"do-not-reply", "donotreply", "example", "no-reply", "noreply", "nobody", "none", "test"}
+)
+"""What stands before the @ of addresses that belong to no person: they are shown, and are no evidence. The same sources."""
+
+TWO_NAMES = "two external ids"
+"""Why persons stay apart whom the host calls by different ids."""
 
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
 _PHONE = re.compile(r"(\+|00)(?P<digits>[0-9 ().\-/\u00a0\u2010\u2011]*)")
@@ -92,14 +102,18 @@ class Candidate:
     Attributes:
         person: Canonical id.
         matched: The kinds that led here, each with the row it belongs to.
-        external_ids: Of all rows of the person; one at the most.
+        external_ids: Of all rows of the person; one, unless the host forced a merge.
         first_seen_at: Of the person.
+        held: How many values of each kind point to the person.
+        merges: Persons that were joined to it within a day.
     """
 
     person: UUID
     matched: dict[Kind, UUID]
     external_ids: frozenset[str]
     first_seen_at: datetime
+    held: Mapping[Kind, int] = field(default_factory=dict)
+    merges: int = 0
 
     @property
     def strength(self) -> tuple[int, int]:
@@ -130,12 +144,14 @@ class Merge:
         losers: The others, as seen.
         visitor: The row that takes the hit.
         evidence: The kinds that tie them.
+        tied: For each of these persons, the row that the evidence led to.
     """
 
     winner: UUID
     losers: tuple[UUID, ...]
     visitor: UUID
     evidence: tuple[Kind, ...]
+    tied: Mapping[UUID, UUID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +165,23 @@ class Apart:
 Decision = New | Known | Merge
 
 
-def identifiers(hit: Hit) -> tuple[Identifier, ...]:
+def identifiers(hit: Hit, rules: IdentityRules = DEFAULT_RULES) -> tuple[Identifier, ...]:
     """What *hit* offers as evidence: normalised, without the values that stand for nobody, strongest first."""
     signals = hit.signals
     found: list[Identifier] = []
     if hit.trusted:
         found += _named(Kind.EXTERNAL_ID, signals.external_id)
-        found += _named(Kind.EMAIL, normal_email(signals.email))
+        found += _named(Kind.EMAIL, _mailbox(signals.email))
         found += _named(Kind.PHONE, normal_phone(signals.phone))
     found += _named(Kind.ANONYMOUS_ID, signals.anonymous_id)
     if signals.click_id is not None:
         found.append(Identifier(Kind.CLICK, str(signals.click_id)))
-    return tuple(found)
+    return tuple(one for one in found if not rules.blocks(one.value))
+
+
+def _mailbox(value: str | None) -> str | None:
+    email = normal_email(value)
+    return None if email is None or email.partition("@")[0].partition("+")[0] in NO_MAILBOX else email
 
 
 def _named(kind: Kind, value: str | None) -> list[Identifier]:
@@ -202,7 +223,10 @@ def normal_phone(value: str | None) -> str | None:
 
 
 def decide(
-    said_external_id: str | None, candidates: Iterable[Candidate]
+    said_external_id: str | None,
+    candidates: Iterable[Candidate],
+    parted: Collection[frozenset[UUID]] = (),
+    rules: IdentityRules = DEFAULT_RULES,
 ) -> tuple[Decision, tuple[Apart, ...]]:
     """
     Say whose hit it is, and who matched but is somebody else.
@@ -210,21 +234,19 @@ def decide(
     Args:
         said_external_id: What the host says with this hit, if it does.
         candidates: One for each person that anything led to.
+        parted: Pairs of persons whom the host took apart.
     """
     aparts: list[Apart] = []
     joined: list[Candidate] = []
-    external_ids: set[str] = {said_external_id} if said_external_id is not None else set()
+    names: set[str] = {said_external_id} if said_external_id is not None else set()
     for candidate in sorted(candidates, key=_rank):
         if candidate.strength[0] is Strength.NONE:
             continue
-        if len(external_ids | candidate.external_ids) > 1:
-            aparts.append(Apart(candidate.person, "two external ids"))
-            continue
-        if joined and not _tied([*joined, candidate]):
-            aparts.append(Apart(candidate.person, "one weak kind is not enough"))
+        if (reason := _why_apart(candidate, joined, names, parted, rules)) is not None:
+            aparts.append(Apart(candidate.person, reason))
             continue
         joined.append(candidate)
-        external_ids |= candidate.external_ids
+        names |= candidate.external_ids
     if not joined:
         return New(), tuple(aparts)
     visitor = next(c.matched[kind] for kind in PREFERENCE for c in joined if kind in c.matched)
@@ -232,9 +254,39 @@ def decide(
         return Known(joined[0].person, visitor), tuple(aparts)
     by_age = sorted(joined, key=lambda c: (c.first_seen_at, c.person))
     evidence = sorted({kind for c in joined for kind in c.matched}, key=list(Kind).index)
-    return Merge(by_age[0].person, tuple(c.person for c in by_age[1:]), visitor, tuple(evidence)), tuple(
-        aparts
-    )
+    tied = {c.person: next(c.matched[kind] for kind in PREFERENCE if kind in c.matched) for c in joined}
+    losers = tuple(c.person for c in by_age[1:])
+    return Merge(by_age[0].person, losers, visitor, tuple(evidence), tied), tuple(aparts)
+
+
+def _why_apart(
+    candidate: Candidate,
+    joined: list[Candidate],
+    names: set[str],
+    parted: Collection[frozenset[UUID]],
+    rules: IdentityRules,
+) -> str | None:
+    """Why *candidate* is not the person that the hit belongs to so far; `None` when it is."""
+    if names and candidate.external_ids and not names <= candidate.external_ids:
+        return TWO_NAMES
+    if not joined:
+        return None
+    if any(frozenset((candidate.person, other.person)) in parted for other in joined):
+        return "the host took them apart"
+    together = [*joined, candidate]
+    if not _tied(together):
+        return "one weak kind is not enough"
+    for kind, most in most_of(rules).items():
+        if (number := sum(one.held.get(kind, 0) for one in together)) > most:
+            return f"{number} values of the kind {kind} would be too many"
+    if (merges := sum(one.merges for one in together) + len(joined)) > rules.merges_per_day:
+        return f"{merges} merges in a day would be too many"
+    return None
+
+
+def most_of(rules: IdentityRules) -> Mapping[Kind, int]:
+    """How many values of a kind may point to one person."""
+    return {Kind.EMAIL: rules.emails, Kind.PHONE: rules.phones, Kind.ANONYMOUS_ID: rules.devices}
 
 
 _NAMES = (Kind.EXTERNAL_ID, Kind.VISITOR)

@@ -11,11 +11,10 @@ out. Each hit sees what the hits before it did, so a batch of 500 gives what 500
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -24,14 +23,25 @@ import msgspec
 from goodanalytics.core import identity, sessions
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
-from goodanalytics.core.identity import CLICK_WINDOW, Apart, Candidate, Identifier, Kind, Merge, New
+from goodanalytics.core.identity import Identifier, Kind
+from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
+from goodanalytics.core.people import (
+    ClickFacts,
+    ConflictRow,
+    FormerIdentityRow,
+    IdentityRow,
+    MergeRow,
+    People,
+    State,
+    derived_id,
+)
 from goodanalytics.core.places import Place
 from goodanalytics.core.sessions import Moment, Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
 
-Status = Literal["recorded", "repeated", "conflict", "resolved"]
+Status = Literal["recorded", "repeated", "conflict", "resolved", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +51,9 @@ class Outcome:
 
     Attributes:
         status: recorded; repeated (this id was here before); conflict (it was here with another body); resolved (its
-            visitor was found or made, and nothing else was asked).
-        visitor_id: Canonical id; `None` for a repetition.
-        reason: Why it is a conflict.
+            visitor was found or made, and nothing else was asked); dropped (nothing was kept of it).
+        visitor_id: Canonical id; `None` for a repetition and for what was dropped.
+        reason: Why it is a conflict, or was dropped.
     """
 
     hit_id: UUID
@@ -65,6 +75,7 @@ class Understood:
     Attributes:
         source: `None` when the hit cannot know where its visitor came from.
         ip: As it may be stored.
+        rules: What the host set about identity.
     """
 
     hit: Hit
@@ -76,63 +87,12 @@ class Understood:
     path: str | None
     referrer: str | None
     ip: str | None
+    rules: IdentityRules = DEFAULT_RULES
 
     @property
     def identifiers(self) -> tuple[Identifier, ...]:
         """The evidence of this hit."""
-        return identity.identifiers(self.hit)
-
-
-class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `identities`: this value points to this visitor since that hit."""
-
-    workspace_id: UUID
-    kind: str
-    value: str
-    visitor_id: UUID
-    hit_id: UUID | None
-    first_seen_at: datetime
-
-
-class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `merges`: the loser's person is the winner's since that hit, on this evidence."""
-
-    workspace_id: UUID
-    id: UUID
-    loser_id: UUID
-    winner_id: UUID
-    evidence: dict[str, Any]
-    hit_id: UUID | None
-    merged_at: datetime
-
-
-class ConflictRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `conflicts`: two persons that a hit pointed to and that stay apart."""
-
-    workspace_id: UUID
-    hit_id: UUID
-    visitor_id: UUID
-    other_id: UUID
-    reason: str
-    seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ClickFacts:
-    """Where a click came from, for the landing that follows it."""
-
-    source: Source
-    link_id: UUID | None
-
-
-@dataclass(slots=True)
-class State:
-    """What is known before the batch: all that its hits can touch."""
-
-    identities: dict[tuple[UUID, str, str], IdentityRow] = field(default_factory=dict)
-    visitors: dict[tuple[UUID, UUID], Visitor] = field(default_factory=dict)
-    sessions: list[Session] = field(default_factory=list)
-    clicks: dict[tuple[UUID, UUID], ClickFacts] = field(default_factory=dict)
+        return identity.identifiers(self.hit, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,46 +103,59 @@ class SessionPolicy:
     split_on_source: bool
 
 
-def derived_id(hit_id: UUID, at: datetime, purpose: str) -> UUID:
-    """An id of version 7 (RFC 9562) that stands for *purpose* of this hit, for ever the same."""
-    digest = int.from_bytes(hashlib.sha256(hit_id.bytes + purpose.encode()).digest()[:10])
-    milliseconds = int(at.timestamp() * 1_000) & ((1 << 48) - 1)
-    value = (milliseconds << 80) | digest
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
-
-
 class Plan:
     """
     The changes of one batch.
 
     Attributes:
-        identities, merges, conflicts, events: New rows.
-        visitors, sessions: Rows to write, new and changed.
+        events: New rows.
     """
 
-    def __init__(self, state: State, policy: SessionPolicy) -> None:
+    def __init__(self, state: State, policy: SessionPolicy, rules: IdentityRules = DEFAULT_RULES) -> None:
         self._policy = policy
-        self._known = state.identities
-        self._rows = state.visitors
+        self._people = People(state, rules)
+        self._rows = self._people.rows
         self._clicks = state.clicks
-        self._members: dict[tuple[UUID, UUID], set[UUID]] = defaultdict(set)
-        for row in state.visitors.values():
-            self._members[row.workspace_id, row.canonical_id].add(row.id)
         self._visits: dict[tuple[UUID, UUID], dict[UUID, Session]] = defaultdict(dict)
         for session in state.sessions:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
-        self.identities: list[IdentityRow] = []
-        self.merges: list[MergeRow] = []
-        self.conflicts: dict[tuple[UUID, UUID], ConflictRow] = {}
         self.events: list[dict[str, Any]] = []
-        self._touched_visitors: set[tuple[UUID, UUID]] = set()
         self._touched_sessions: dict[tuple[UUID, UUID], UUID] = {}
+
+    @property
+    def identities(self) -> list[IdentityRow]:
+        """Values that point to a visitor from this batch on."""
+        return self._people.identities
+
+    @property
+    def moved(self) -> list[tuple[IdentityRow, UUID]]:
+        """Browsers that changed hands, each with the visitor that it pointed to before the batch."""
+        return [self._people.moved[key] for key in sorted(self._people.moved)]
+
+    @property
+    def former(self) -> list[FormerIdentityRow]:
+        """Where those browsers pointed to, and until when."""
+        return self._people.former
+
+    @property
+    def merges(self) -> list[MergeRow]:
+        """New rows of the ledger."""
+        return self._people.merges
+
+    @property
+    def conflicts(self) -> dict[tuple[UUID, UUID], ConflictRow]:
+        """Who was kept apart, by hit and person."""
+        return self._people.conflicts
+
+    @property
+    def made(self) -> set[tuple[UUID, UUID]]:
+        """The visitors that were not there before the batch: workspace and id."""
+        return self._people.made
 
     @property
     def visitors(self) -> list[Visitor]:
         """The rows of visitors that the batch made or changed, by id."""
-        return [self._rows[key] for key in sorted(self._touched_visitors)]
+        return [self._rows[key] for key in sorted(self._people.touched)]
 
     @property
     def sessions(self) -> list[Session]:
@@ -195,12 +168,14 @@ class Plan:
     def person(self, workspace_id: UUID, visitor_id: UUID) -> Visitor | None:
         """The whole person behind a row, with the batch so far counted in."""
         row = self._rows.get((workspace_id, visitor_id))
-        return None if row is None else fold(self._rows_of(workspace_id, row.canonical_id))
+        return None if row is None else fold(self._people.rows_of(workspace_id, row.canonical_id))
 
     def add(self, understood: Understood) -> Outcome:
         """Take one hit in: who, which visit, what changes."""
-        hit = understood.hit
-        visitor = self._identify(understood)
+        hit, offered = understood.hit, understood.identifiers
+        if self._people.forgotten(hit, offered):
+            return Outcome(hit.id, "dropped", reason="forgotten")
+        visitor = self._people.identify(hit, offered)
         if hit.quiet:
             return Outcome(hit.id, "resolved", visitor.canonical_id)
         self.record(understood, visitor)
@@ -216,147 +191,12 @@ class Plan:
         if understood.hit.origin == "link":
             self._catch_up(understood, visitor)
 
-    def join(self, workspace_id: UUID, loser: UUID, winner: UUID) -> None:
-        """Let the rows of *loser* belong to *winner* from now on; both are canonical ids."""
-        for row in self._rows_of(workspace_id, loser):
-            self._put(msgspec.structs.replace(row, canonical_id=winner))
-        self._members[workspace_id, winner] |= self._members.pop((workspace_id, loser), set())
-
-    # Who -------------------------------------------------------------------------------------------------------------
-
-    def _identify(self, understood: Understood) -> Visitor:
-        hit, offered = understood.hit, understood.identifiers
-        said = next((i.value for i in offered if i.kind is Kind.EXTERNAL_ID), None)
-        decision, aparts = identity.decide(said, self._candidates(hit, offered))
-        match decision:
-            case New():
-                row = self._new_visitor(hit)
-            case Merge():
-                self._merge(hit, decision)
-                row = self._rows[hit.workspace_id, decision.visitor]
-            case _:
-                row = self._rows[hit.workspace_id, decision.visitor]
-        self._note_conflicts(hit, row, aparts)
-        self._bind(hit, row, offered)
-        return row
-
-    def _candidates(self, hit: Hit, offered: Iterable[Identifier]) -> list[Candidate]:
-        matched: dict[UUID, dict[Kind, UUID]] = defaultdict(dict)
-        for kind, row in self._matches(hit, offered):
-            matched[row.canonical_id].setdefault(kind, row.id)
-        found = []
-        for person, kinds in matched.items():
-            rows = self._rows_of(hit.workspace_id, person)
-            external_ids = frozenset(row.external_id for row in rows if row.external_id is not None)
-            found.append(Candidate(person, kinds, external_ids, min(row.first_seen_at for row in rows)))
-        return found
-
-    def _matches(self, hit: Hit, offered: Iterable[Identifier]) -> Iterable[tuple[Kind, Visitor]]:
-        if hit.signals.visitor_id is not None:
-            row = self._rows.get((hit.workspace_id, hit.signals.visitor_id))
-            if row is not None:
-                yield Kind.VISITOR, row
-        anonymous = self._owner(hit, next((i for i in offered if i.kind is Kind.ANONYMOUS_ID), None))
-        for identifier in offered:
-            row = self._owner(hit, identifier)
-            if row is None or (
-                identifier.kind is Kind.CLICK and not self._may_land(hit, identifier, anonymous)
-            ):
-                continue
-            yield identifier.kind, row
-
-    def _owner(self, hit: Hit, identifier: Identifier | None) -> Visitor | None:
-        if identifier is None:
-            return None
-        known = self._known.get((hit.workspace_id, identifier.kind, identifier.value))
-        return None if known is None else self._rows[hit.workspace_id, known.visitor_id]
-
-    def _may_land(self, hit: Hit, click: Identifier, anonymous: Visitor | None) -> bool:
-        """
-        Whether a click is evidence for this hit.
-
-        It is for the click itself, and for the first browser that lands with it within `CLICK_WINDOW`; afterwards only for
-        that browser, which proves itself by its own id.
-        """
-        if hit.origin == "link":
-            return True
-        landed = self._known.get((hit.workspace_id, Kind.LANDING, click.value))
-        if landed is not None:
-            return anonymous is not None and anonymous.id == landed.visitor_id
-        clicked = self._known[hit.workspace_id, Kind.CLICK, click.value]
-        return abs(hit.occurred_at - clicked.first_seen_at) <= CLICK_WINDOW
-
-    def _new_visitor(self, hit: Hit) -> Visitor:
-        new_id = derived_id(hit.id, hit.occurred_at, "visitor")
-        row = Visitor(
-            workspace_id=hit.workspace_id,
-            id=new_id,
-            canonical_id=new_id,
-            first_seen_at=hit.occurred_at,
-            last_seen_at=hit.occurred_at,
-            bot=hit.client.bot,
-        )
-        self._put(row)
-        self._members[row.workspace_id, row.id].add(row.id)
-        return row
-
-    def _merge(self, hit: Hit, merge: Merge) -> None:
-        for loser in merge.losers:
-            self.join(hit.workspace_id, loser, merge.winner)
-            self.merges.append(
-                MergeRow(
-                    workspace_id=hit.workspace_id,
-                    id=derived_id(hit.id, hit.occurred_at, f"merge {loser}"),
-                    loser_id=loser,
-                    winner_id=merge.winner,
-                    evidence={"matched": [str(kind) for kind in merge.evidence]},
-                    hit_id=hit.id,
-                    merged_at=hit.received_at,
-                )
-            )
-
-    def _note_conflicts(self, hit: Hit, row: Visitor, aparts: Iterable[Apart]) -> None:
-        for apart in aparts:
-            self.conflicts[hit.id, apart.other] = ConflictRow(
-                workspace_id=hit.workspace_id,
-                hit_id=hit.id,
-                visitor_id=row.id,
-                other_id=apart.other,
-                reason=apart.reason,
-                seen_at=hit.received_at,
-            )
-
-    def _bind(self, hit: Hit, row: Visitor, offered: Iterable[Identifier]) -> None:
-        """Remember that the values of this hit point to *row*; a value that points somewhere already stays there."""
-        for identifier in offered:
-            is_click = identifier.kind is Kind.CLICK
-            if identifier.kind is Kind.EXTERNAL_ID:
-                self._name(hit, row, identifier)
-            self._remember(hit, row, identifier)
-            if is_click and hit.origin != "link" and hit.signals.anonymous_id is not None:
-                self._remember(hit, row, Identifier(Kind.LANDING, identifier.value))
-
-    def _remember(self, hit: Hit, row: Visitor, identifier: Identifier) -> None:
-        key = (hit.workspace_id, str(identifier.kind), identifier.value)
-        if key in self._known:
-            return
-        known = IdentityRow(
-            workspace_id=hit.workspace_id,
-            kind=str(identifier.kind),
-            value=identifier.value,
-            visitor_id=row.id,
-            hit_id=hit.id,
-            first_seen_at=hit.occurred_at,
-        )
-        self._known[key] = known
-        self.identities.append(known)
-
-    def _name(self, hit: Hit, row: Visitor, identifier: Identifier) -> None:
-        """Only the row that an external id points to carries it, so that an unmerge leaves it with one of both."""
-        if (hit.workspace_id, Kind.EXTERNAL_ID, identifier.value) not in self._known:
-            self._put(
-                msgspec.structs.replace(self._rows[row.workspace_id, row.id], external_id=identifier.value)
-            )
+    def tie(self, workspace_id: UUID, one: UUID, other: UUID) -> None:
+        """Let the persons of two rows be one from now on."""
+        rows = self._rows[workspace_id, one], self._rows[workspace_id, other]
+        older, younger = sorted(rows, key=lambda row: (row.first_seen_at, row.id))
+        if older.canonical_id != younger.canonical_id:
+            self._people.join(workspace_id, younger.canonical_id, older.canonical_id)
 
     # Which visit -----------------------------------------------------------------------------------------------------
 
@@ -366,7 +206,7 @@ class Plan:
         if click_id is None:
             return understood
         if hit.origin == "link":
-            known = self._known.get((hit.workspace_id, Kind.CLICK, str(click_id)))
+            known = self._people.known(hit.workspace_id, Kind.CLICK, str(click_id))
             if known is not None and known.hit_id == hit.id:
                 facts = ClickFacts(understood.source or Source(), hit.link_id)
                 self._clicks[hit.workspace_id, click_id] = facts
@@ -396,7 +236,7 @@ class Plan:
             visits[visit.id] = known
             self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
             row = self._rows[hit.workspace_id, visitor.id]
-            self._put(touched(row, visit.started_at, known.acquisition, hit.id))
+            self._people.put(touched(row, visit.started_at, known.acquisition, hit.id))
 
     def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""
@@ -461,7 +301,7 @@ class Plan:
         if found is not None or hit.origin == "browser":
             return found
         person = self._rows[hit.workspace_id, visitor.id].canonical_id
-        return self._going_on(hit, self._members[hit.workspace_id, person])
+        return self._going_on(hit, self._people.members(hit.workspace_id, person))
 
     def _going_on(self, hit: Hit, members: Iterable[UUID]) -> Session | None:
         visits = [
@@ -575,18 +415,11 @@ class Plan:
             )
         elif session is not None and session.visitor_id == row.id:
             row = touched(row, session.started_at, session.acquisition, session.click_id)
-        self._put(row)
+        self._people.put(row)
 
     def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
         row = self._rows[visitor.workspace_id, visitor.id]
-        self._put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
-
-    def _put(self, row: Visitor) -> None:
-        self._rows[row.workspace_id, row.id] = row
-        self._touched_visitors.add((row.workspace_id, row.id))
-
-    def _rows_of(self, workspace_id: UUID, person: UUID) -> list[Visitor]:
-        return [self._rows[workspace_id, member] for member in sorted(self._members[workspace_id, person])]
+        self._people.put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
 
 
 def msgspec_replace(understood: Understood, *, source: Source) -> Understood:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -29,8 +29,9 @@ import msgspec
 from goodanalytics.core import devices, sources
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
+from goodanalytics.core.people import ClickFacts, MergeRow, State, derived_id
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import ClickFacts, MergeRow, Plan, SessionPolicy, State, Understood, derived_id
+from goodanalytics.core.plan import Plan, SessionPolicy, Understood
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 
@@ -71,7 +72,7 @@ class Past:
 
     Attributes:
         events: Of all *visitors*, in any order.
-        merges: Those that made the person what it is.
+        merges: Those that made the person what it is; none that was undone.
         clicks: Those that the events name, in the order in which they were received.
     """
 
@@ -113,15 +114,40 @@ def changes(
 ) -> Changes:
     """What the verdicts of *judge*, which follows rules of *version*, change of *past*."""
     ordered = sorted(past.events, key=_received)
-    before = _process(past, ordered, lambda row: row["bot"], policy, own_hosts)
+    before = _process(past, ordered, _stored_verdict, policy, own_hosts)
     after = _process(past, ordered, judge, policy, own_hosts)
+    return _changes(past, ordered, before, after, {"bot_version": version})
+
+
+def without(past: Past, merge_id: UUID, *, policy: SessionPolicy, own_hosts: Collection[str]) -> Changes:
+    """
+    What would be stored if the merge *merge_id* of *past* had never been.
+
+    A hit from the host's servers joins the visit that any browser of the person is on (DESIGN 0011): the only thing that a merge
+    changes about rows.
+    """
+    ordered = sorted(past.events, key=_received)
+    merges = [merge for merge in past.merges if merge.id != merge_id]
+    before = _process(past, ordered, _stored_verdict, policy, own_hosts)
+    after = _process(replace(past, merges=merges), ordered, _stored_verdict, policy, own_hosts)
+    return _changes(past, ordered, before, after, {})
+
+
+def _stored_verdict(row: Row) -> str | None:
+    bot: str | None = row["bot"]
+    return bot
+
+
+def _changes(
+    past: Past, ordered: Sequence[Row], before: _Outcome, after: _Outcome, judged: Mapping[str, Any]
+) -> Changes:
+    """What differs between *before* and *after*, laid over what is stored; *judged* goes with a changed verdict."""
     named = _stored_names(ordered, before)
     before, after = _renamed(before, named), _renamed(after, named)
     found = Changes()
     for row in ordered:
         if differing := _differing(before.events[_key(row)], after.events[_key(row)], EVENT_COLUMNS):
-            judged = {"bot_version": version} if "bot" in differing else {}
-            found.events.append({**row, **differing, **judged})
+            found.events.append({**row, **differing, **(judged if "bot" in differing else {})})
     stored = {session.id: session for session in past.sessions}
     for session_id, session in after.sessions.items():
         if (old := before.sessions.get(session_id)) is None or session_id not in stored:
@@ -195,7 +221,7 @@ def _still_to_come(
     for merge in merges:
         is_due = merge.hit_id not in recorded and merge.merged_at <= row["received_at"]
         if is_due or merge.hit_id == row["id"]:
-            plan.join(merge.workspace_id, merge.loser_id, merge.winner_id)
+            plan.tie(merge.workspace_id, merge.loser_member_id, merge.winner_member_id)
         else:
             waiting.append(merge)
     return waiting

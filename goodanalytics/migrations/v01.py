@@ -19,8 +19,11 @@ TABLES = (
     "schema_version",
     "visitors",
     "identities",
+    "former_identities",
     "merges",
     "conflicts",
+    "tombstones",
+    "audit",
     "sessions",
     "events",
     "events_default",
@@ -143,6 +146,7 @@ def _make_people(op: Op, ga: str) -> None:
             visitor_id     uuid         NOT NULL,
             hit_id         uuid,
             first_seen_at  timestamptz  NOT NULL,
+            shared_at      timestamptz,
             CONSTRAINT identities_pkey PRIMARY KEY (workspace_id, kind, value)
         )
     """,
@@ -151,20 +155,43 @@ def _make_people(op: Op, ga: str) -> None:
     _run(
         op,
         f"""
+        CREATE TABLE {ga}.former_identities (
+            workspace_id   uuid         NOT NULL,
+            kind           text         NOT NULL,
+            value          text         NOT NULL,
+            visitor_id     uuid         NOT NULL,
+            hit_id         uuid,
+            first_seen_at  timestamptz  NOT NULL,
+            until          timestamptz  NOT NULL,
+            CONSTRAINT former_identities_pkey PRIMARY KEY (workspace_id, kind, value, until, visitor_id)
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX former_identities_visitor ON {ga}.former_identities (workspace_id, visitor_id)")
+    _run(
+        op,
+        f"""
         CREATE TABLE {ga}.merges (
             workspace_id  uuid         NOT NULL,
             id            uuid         NOT NULL,
             loser_id      uuid         NOT NULL,
             winner_id     uuid         NOT NULL,
+            loser_member_id   uuid     NOT NULL,
+            winner_member_id  uuid     NOT NULL,
             evidence      jsonb        NOT NULL,
             hit_id        uuid,
             merged_at     timestamptz  NOT NULL,
+            actor         text,
+            reason        text,
+            undone_at     timestamptz,
+            undone_by     text,
+            undone_reason text,
             CONSTRAINT merges_pkey PRIMARY KEY (workspace_id, id)
         )
     """,
     )
-    _run(op, f"CREATE INDEX merges_loser ON {ga}.merges (workspace_id, loser_id)")
-    _run(op, f"CREATE INDEX merges_winner ON {ga}.merges (workspace_id, winner_id)")
+    _run(op, f"CREATE INDEX merges_loser ON {ga}.merges (workspace_id, loser_member_id)")
+    _run(op, f"CREATE INDEX merges_winner ON {ga}.merges (workspace_id, winner_member_id)")
     _run(
         op,
         f"""
@@ -181,6 +208,30 @@ def _make_people(op: Op, ga: str) -> None:
     )
     _run(op, f"CREATE INDEX conflicts_visitor ON {ga}.conflicts (workspace_id, visitor_id)")
     _run(op, f"CREATE INDEX conflicts_other ON {ga}.conflicts (workspace_id, other_id)")
+    _make_erasure(op, ga)
+
+
+def _make_erasure(op: Op, ga: str) -> None:
+    tombstones = "workspace_id uuid NOT NULL, digest text NOT NULL, forgotten_at timestamptz NOT NULL"
+    key = "CONSTRAINT tombstones_pkey PRIMARY KEY (workspace_id, digest)"
+    _run(op, f"CREATE TABLE {ga}.tombstones ({tombstones}, {key})")
+    _run(
+        op,
+        f"""
+        CREATE TABLE {ga}.audit (
+            workspace_id  uuid         NOT NULL,
+            id            uuid         NOT NULL,
+            at            timestamptz  NOT NULL,
+            actor         text,
+            action        text         NOT NULL,
+            subject       text         NOT NULL,
+            reason        text,
+            details       jsonb        NOT NULL,
+            CONSTRAINT audit_pkey PRIMARY KEY (workspace_id, id)
+        )
+    """,
+    )
+    _run(op, f"CREATE INDEX audit_at ON {ga}.audit (workspace_id, at DESC)")
 
 
 def _make_visits(op: Op, ga: str) -> None:

@@ -133,6 +133,26 @@ class Database:
         async with self.connect() as connection, connection.begin():
             yield connection
 
+    @asynccontextmanager
+    async def trying(
+        self, connection: AsyncConnection | AsyncSession | None
+    ) -> AsyncIterator[AsyncConnection]:
+        """A transaction of our own, or a part of the host's, that is undone at its end."""
+        if connection is None:
+            async with self.connect() as conn:
+                transaction = await conn.begin()
+                try:
+                    yield conn
+                finally:
+                    await transaction.rollback()
+        else:
+            conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+            nested = await conn.begin_nested()
+            try:
+                yield conn
+            finally:
+                await nested.rollback()
+
 
 class unavailable_named:  # noqa: N801  # reads as a word in `with unavailable_named(engine):`
     """Turn whatever keeps us from having a connection into `DatabaseUnavailable`, with the address, without the password."""

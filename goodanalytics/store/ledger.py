@@ -1,7 +1,7 @@
 """
 Visitors, identities, merges, sessions and events: what a batch reads before and writes after its plan.
 
-A batch costs the same number of statements whatever its size. Rows travel as one JSON text per statement and are taken
+A batch costs the same number of statements whatever its size, and fewer when it tells nothing new of anybody. Rows travel as one JSON text per statement and are taken
 apart by `json_to_recordset`, so a statement has one parameter and any number of rows.
 
 Locks, in this order, so that no two batches can wait for each other in a circle:
@@ -11,28 +11,35 @@ Whoever loses a race for an identity rolls back to before the visitors and decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Table, select, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import TextualSelect
 
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.identity import Identifier
-from goodanalytics.core.plan import ClickFacts, IdentityRow, Plan, State
+from goodanalytics.core.people import ClickFacts, IdentityRow, MergeRow, State
+from goodanalytics.core.plan import Plan
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.sources import Source
+from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store.database import as_json, run
+from goodanalytics.store import told
+from goodanalytics.store.database import Database, as_json, is_passing, run
 from goodanalytics.store.tables import Tables
+from goodanalytics.store.told import Evidence
+
+T = TypeVar("T")
 
 
 class Stale(Exception):
@@ -95,36 +102,66 @@ def _receive(receipts: Table) -> str:
     )
 
 
+ATTEMPTS = 8
+"""How often a change of people is begun again when others are faster; each time at least one of them got through."""
+
+
+async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """
+    What *act* gives, in a transaction that is begun again when it lost to another one.
+
+    Raises:
+        Busy: It lost `ATTEMPTS` times.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            async with database.begin() as conn:
+                return await act(conn)
+        except Stale:
+            continue
+        except DBAPIError as error:
+            if not is_passing(error):
+                raise
+    raise Busy(f"Others changed the same visitors {ATTEMPTS} times meanwhile. Try again")
+
+
 async def load(
     conn: AsyncConnection,
     t: Tables,
-    identifiers: Iterable[tuple[UUID, Identifier]],
-    visitor_ids: Iterable[tuple[UUID, UUID]],
+    evidence: Sequence[Evidence],
     span: tuple[datetime, datetime],
     silence: timedelta,
+    graveyard: Graveyard | None = None,
 ) -> State:
     """
     Read, and lock, all that a batch can touch.
 
     Args:
-        identifiers: The evidence of all hits, each with its workspace.
-        visitor_ids: Visitors that hits name themselves.
+        evidence: Of all hits.
         span: First and last time of the batch; visits that end before or begin after it, by *silence*, stay away.
+        graveyard: Recognises the values of erased people; without it nobody is recognised.
 
     Raises:
         Stale: A visitor was merged while we waited for its lock.
     """
-    identities = await _identities(conn, t, sorted(set(identifiers)))
-    named = {(row.workspace_id, row.visitor_id) for row in identities.values()} | set(visitor_ids)
-    visitors = await _persons(conn, t, sorted(named))
+    identities = await _identities(
+        conn, t, sorted({(e.workspace_id, i) for e in evidence for i in e.identifiers})
+    )
+    named = {(row.workspace_id, row.visitor_id) for row in identities.values()}
+    named |= {(e.workspace_id, e.visitor_id) for e in evidence if e.visitor_id is not None}
+    visitors = await lock_persons(conn, t, sorted(named))
     if any((row.workspace_id, row.visitor_id) not in visitors for row in identities.values()):
         raise Stale
-    return State(
+    state = State(
         identities=identities,
         visitors=visitors,
         sessions=await _sessions(conn, t, sorted(visitors), span, silence),
         clicks=await _clicks(conn, t, [row for row in identities.values() if row.kind == "click"]),
     )
+    await told.add_ledger(conn, t, state, evidence)
+    if graveyard is not None:
+        await told.add_tombstones(conn, t, state, evidence, graveyard)
+    return state
 
 
 async def _identities(
@@ -146,7 +183,7 @@ async def _identities(
     return {(r.workspace_id, r.kind, r.value): IdentityRow(**r._mapping) for r in found}
 
 
-async def _persons(
+async def lock_persons(
     conn: AsyncConnection, t: Tables, named: Sequence[tuple[UUID, UUID]]
 ) -> dict[tuple[UUID, UUID], Visitor]:
     """
@@ -246,9 +283,10 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
         )
         if bound.rowcount != len(plan.identities):
             raise Stale
+    if plan.moved:
+        await _hand_over(conn, t, plan)
     await record_visitors(conn, t, plan.visitors)
-    if plan.merges:
-        await conn.execute(text(_insert(t.merges)), {"rows": as_json(plan.merges)})
+    await record_merges(conn, t, plan.merges)
     if plan.conflicts:
         await conn.execute(
             text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
@@ -258,10 +296,40 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     await record_events(conn, t, plan)
 
 
+async def _hand_over(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+    """
+    Let browsers point to those who signed in on them, and note whom they pointed to.
+
+    Raises:
+        Stale: Another batch was faster.
+    """
+    rows = [{**msgspec.structs.asdict(row), "before": before} for row, before in plan.moved]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    kinds = ", ".join(f"{c.name} {c.type.compile(dialect)}" for c in t.identities.c)
+    changed = await run(
+        conn,
+        f"UPDATE {t.identities} i SET visitor_id = r.visitor_id, hit_id = r.hit_id, first_seen_at = r.first_seen_at, "
+        f"shared_at = r.shared_at FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds}, before uuid) "
+        "WHERE (i.workspace_id, i.kind, i.value, i.visitor_id) = (r.workspace_id, r.kind, r.value, r.before)",
+        rows=as_json(rows),
+    )
+    if changed.rowcount != len(rows):
+        raise Stale
+    await conn.execute(
+        text(f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(plan.former)}
+    )
+
+
 async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visitor]) -> None:
     """Write *rows* of visitors, new and changed. Their locks are ours since `load`."""
     if rows:
         await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
+
+
+async def record_merges(conn: AsyncConnection, t: Tables, rows: Sequence[MergeRow]) -> None:
+    """Add *rows* to the ledger of merges."""
+    if rows:
+        await conn.execute(text(_insert(t.merges)), {"rows": as_json(rows)})
 
 
 async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Session]) -> None:

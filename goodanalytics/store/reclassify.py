@@ -26,13 +26,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import bots
-from goodanalytics.core.plan import ClickFacts, MergeRow, SessionPolicy
+from goodanalytics.core.people import ClickFacts, MergeRow
+from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Click, Past, Row, changes
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import Busy
 from goodanalytics.store import ledger
 from goodanalytics.store.database import Database, as_json, run
 from goodanalytics.store.tables import Tables
+from goodanalytics.store.told import Evidence
 
 BATCH: Final = 200  # visitors
 ATTEMPTS: Final = 8
@@ -177,13 +179,13 @@ async def _correct(
         try:
             async with database.begin() as conn:
                 found = Changes()
-                for past in await _load(conn, database.tables, config, workspace_id, ids):
+                for past in await load_past(conn, database.tables, config, workspace_id, ids):
                     one = changes(past, judge, bots.VERSION, policy=policy, own_hosts=config.own_hosts)
                     found.events += one.events
                     found.sessions += one.sessions
                     found.gone += one.gone
                     found.visitors += one.visitors
-                await _write(conn, database.tables, workspace_id, found)
+                await write(conn, database.tables, workspace_id, found)
                 return found
         except ledger.Stale:
             continue
@@ -192,7 +194,7 @@ async def _correct(
     )
 
 
-async def _load(
+async def load_past(
     conn: AsyncConnection, t: Tables, config: Config, workspace_id: UUID, ids: Iterable[UUID]
 ) -> list[Past]:
     """
@@ -201,7 +203,9 @@ async def _load(
     Raises:
         Stale: One of them was merged while we waited for its lock.
     """
-    state = await ledger.load(conn, t, (), [(workspace_id, v) for v in ids], _EVER, config.session.timeout)
+    state = await ledger.load(
+        conn, t, [Evidence(workspace_id, (), v) for v in ids], _EVER, config.session.timeout
+    )
     person_of = {row.id: row.canonical_id for row in state.visitors.values()}
     e, m, among = t.events.c, t.merges.c, literal(list(person_of), ARRAY(Uuid))
     found = await conn.execute(
@@ -211,7 +215,9 @@ async def _load(
     )
     events = [dict(row) for row in found.mappings()]
     merges = await conn.execute(
-        select(t.merges).where(m.workspace_id == workspace_id, m.loser_id == any_(among))
+        select(t.merges).where(
+            m.workspace_id == workspace_id, m.loser_member_id == any_(among), m.undone_at.is_(None)
+        )
     )
     clicks = await _clicks(conn, t, workspace_id, {row["click_id"] for row in events if row["click_id"]})
     people: dict[UUID, Past] = defaultdict(lambda: Past([], [], [], [], clicks))
@@ -222,7 +228,7 @@ async def _load(
     for event in events:
         people[person_of[event["visitor_id"]]].events.append(event)
     for merge in merges:
-        people[person_of[merge.loser_id]].merges.append(MergeRow(**merge._mapping))
+        people[person_of[merge.loser_member_id]].merges.append(MergeRow(**merge._mapping))
     return list(people.values())
 
 
@@ -261,7 +267,8 @@ async def _clicks(
     ]
 
 
-async def _write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Changes) -> None:
+async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Changes) -> None:
+    """Write *found* over what is stored. The people are locked since `load_past`."""
     if found.events:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         kinds = ", ".join(f'"{name}" {t.events.c[name].type.compile(dialect)}' for name in (*_KEY, *_WRITTEN))

@@ -83,8 +83,11 @@ class Tables:
     schema_version: Table
     visitors: Table
     identities: Table
+    former_identities: Table
     merges: Table
     conflicts: Table
+    tombstones: Table
+    audit: Table
     sessions: Table
     events: Table
     receipts: Table
@@ -123,8 +126,25 @@ def build(schema: str) -> Tables:
             _column("visitor_id", Uuid, "ledger.apply"),
             _column("hit_id", Uuid, "ledger.apply", null=True),
             _time("first_seen_at", "ledger.apply"),
+            _time("shared_at", "ledger.apply", null=True),
             PrimaryKeyConstraint("workspace_id", "kind", "value", name="identities_pkey"),
             Index("identities_visitor", "workspace_id", "visitor_id"),
+            **tenant,
+        ),
+        former_identities=Table(
+            "former_identities",
+            metadata,
+            _column("workspace_id", Uuid, "ledger.apply"),
+            _column("kind", Text, "ledger.apply"),
+            _column("value", Text, "ledger.apply"),
+            _column("visitor_id", Uuid, "ledger.apply"),
+            _column("hit_id", Uuid, "ledger.apply", null=True),
+            _time("first_seen_at", "ledger.apply"),
+            _time("until", "ledger.apply"),
+            PrimaryKeyConstraint(
+                "workspace_id", "kind", "value", "until", "visitor_id", name="former_identities_pkey"
+            ),
+            Index("former_identities_visitor", "workspace_id", "visitor_id"),
             **tenant,
         ),
         merges=Table(
@@ -134,12 +154,19 @@ def build(schema: str) -> Tables:
             _column("id", Uuid, "ledger.apply"),
             _column("loser_id", Uuid, "ledger.apply"),
             _column("winner_id", Uuid, "ledger.apply"),
+            _column("loser_member_id", Uuid, "ledger.apply"),
+            _column("winner_member_id", Uuid, "ledger.apply"),
             _column("evidence", JSONB, "ledger.apply"),
             _column("hit_id", Uuid, "ledger.apply", null=True),
             _time("merged_at", "ledger.apply"),
+            _column("actor", Text, "persons.merge", null=True),
+            _column("reason", Text, "persons.merge", null=True),
+            _time("undone_at", "persons.unmerge", null=True),
+            _column("undone_by", Text, "persons.unmerge", null=True),
+            _column("undone_reason", Text, "persons.unmerge", null=True),
             PrimaryKeyConstraint("workspace_id", "id", name="merges_pkey"),
-            Index("merges_loser", "workspace_id", "loser_id"),
-            Index("merges_winner", "workspace_id", "winner_id"),
+            Index("merges_loser", "workspace_id", "loser_member_id"),
+            Index("merges_winner", "workspace_id", "winner_member_id"),
             **tenant,
         ),
         conflicts=Table(
@@ -154,6 +181,30 @@ def build(schema: str) -> Tables:
             PrimaryKeyConstraint("workspace_id", "hit_id", "other_id", name="conflicts_pkey"),
             Index("conflicts_visitor", "workspace_id", "visitor_id"),
             Index("conflicts_other", "workspace_id", "other_id"),
+            **tenant,
+        ),
+        tombstones=Table(
+            "tombstones",
+            metadata,
+            _column("workspace_id", Uuid, "erasure.forget"),
+            _column("digest", Text, "erasure.forget"),
+            _time("forgotten_at", "erasure.forget"),
+            PrimaryKeyConstraint("workspace_id", "digest", name="tombstones_pkey"),
+            **tenant,
+        ),
+        audit=Table(
+            "audit",
+            metadata,
+            _column("workspace_id", Uuid, "audit.note"),
+            _column("id", Uuid, "audit.note"),
+            _time("at", "audit.note"),
+            _column("actor", Text, "audit.note", null=True),
+            _column("action", Text, "audit.note"),
+            _column("subject", Text, "audit.note"),
+            _column("reason", Text, "audit.note", null=True),
+            _column("details", JSONB, "audit.note"),
+            PrimaryKeyConstraint("workspace_id", "id", name="audit_pkey"),
+            Index("audit_at", "workspace_id", text("at DESC")),
             **tenant,
         ),
         sessions=_sessions(metadata, tenant),

@@ -141,14 +141,16 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         canonical_id: What the person is known as.
         members: A row each, first seen first: id, first_seen_at, last_seen_at, device, external_id, email, name, bot.
-        identities: kind, value, visitor_id, hit_id, first_seen_at; first seen first.
-        merges: The ledger's rows: id, loser_id, winner_id, evidence, hit_id, merged_at; first merged first.
+        identities: kind, value, visitor_id, hit_id, first_seen_at, shared_at; first seen first.
+        former: Values that pointed here once, as identities, with *until*; first lost first.
+        merges: The ledger's rows as `core.people.MergeRow`, undone ones too; first merged first.
         conflicts: hit_id, visitor_id, other_id, reason, seen_at; first seen first.
     """
 
     canonical_id: UUID
     members: list[dict[str, Any]]
     identities: list[dict[str, Any]]
+    former: list[dict[str, Any]]
     merges: list[dict[str, Any]]
     conflicts: list[dict[str, Any]]
 
@@ -352,7 +354,7 @@ async def why(conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_id: 
     async def plain(rows: Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in (await conn.execute(rows)).mappings()]
 
-    v, i, m, c = t.visitors.c, t.identities.c, t.merges.c, t.conflicts.c
+    v, i, f, m, c = t.visitors.c, t.identities.c, t.former_identities.c, t.merges.c, t.conflicts.c
     return Why(
         canonical_id=person.canonical_id,
         members=await plain(
@@ -361,13 +363,21 @@ async def why(conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_id: 
             .order_by(v.first_seen_at, v.id)
         ),
         identities=await plain(
-            select(i.kind, i.value, i.visitor_id, i.hit_id, i.first_seen_at)
+            select(i.kind, i.value, i.visitor_id, i.hit_id, i.first_seen_at, i.shared_at)
             .where(i.workspace_id == workspace_id, i.visitor_id.in_(members))
             .order_by(i.first_seen_at, i.kind, i.value)
         ),
+        former=await plain(
+            select(f.kind, f.value, f.visitor_id, f.hit_id, f.first_seen_at, f.until)
+            .where(f.workspace_id == workspace_id, f.visitor_id.in_(members))
+            .order_by(f.until, f.kind, f.value)
+        ),
         merges=await plain(
-            select(m.id, m.loser_id, m.winner_id, m.evidence, m.hit_id, m.merged_at)
-            .where(m.workspace_id == workspace_id, or_(m.loser_id.in_(members), m.winner_id.in_(members)))
+            select(*(column for column in m if column.name != "workspace_id"))
+            .where(
+                m.workspace_id == workspace_id,
+                or_(m.loser_member_id.in_(members), m.winner_member_id.in_(members)),
+            )
             .order_by(m.merged_at, m.id)
         ),
         conflicts=await plain(

@@ -26,11 +26,21 @@ from goodanalytics.config import Config
 from goodanalytics.core.limits import Exceeded
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api_events, api_visitors, limits, openapi, problems, reference
+from goodanalytics.web import api_events, api_persons, api_visitors, limits, openapi, problems, reference
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.operations import Call, Operation, Room, authenticate, credential, permit
 
-OPERATIONS: tuple[Operation, ...] = (*api_events.OPERATIONS, *api_visitors.OPERATIONS)
+_VISITORS = api_visitors.OPERATIONS
+_AFTER_ONE = next(n for n, one in enumerate(_VISITORS, 1) if one.path == api_persons.FORGET.path)
+
+OPERATIONS: tuple[Operation, ...] = (
+    *api_events.OPERATIONS,
+    api_persons.RESOLVE,
+    *_VISITORS[:_AFTER_ONE],
+    api_persons.FORGET,
+    *_VISITORS[_AFTER_ONE:],
+    *api_persons.OPERATIONS,
+)
 """Everything that the room does, in the order of the reference. Operations of one path stand together."""
 
 _PUBLIC = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}

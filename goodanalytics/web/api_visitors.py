@@ -166,7 +166,7 @@ async def list_visitors(call: Call) -> Response:
 
 async def get_visitor(call: Call) -> Response:
     """The person that has the id."""
-    return answer((await _person(call, _visitor_id(call))).to_json())
+    return answer((await _person(call, visitor_id_of(call))).to_json())
 
 
 async def get_by_external_id(call: Call) -> Response:
@@ -184,7 +184,7 @@ async def get_by_external_id(call: Call) -> Response:
 
 async def get_timeline(call: Call) -> Response:
     """What the person did."""
-    visitor_id = _visitor_id(call)
+    visitor_id = visitor_id_of(call)
     query = read_query(call.request, TimelineQuery)
     database = call.room.database
     async with database.connect() as conn:
@@ -196,7 +196,7 @@ async def get_timeline(call: Call) -> Response:
 
 async def get_attribution(call: Call) -> Response:
     """What brought the person."""
-    visitor_id = _visitor_id(call)
+    visitor_id = visitor_id_of(call)
     database = call.room.database
     async with database.connect() as conn:
         return answer(await visitors.attribution(conn, database.tables, call.workspace_id, visitor_id))
@@ -204,7 +204,7 @@ async def get_attribution(call: Call) -> Response:
 
 async def get_why(call: Call) -> Response:
     """Why several browsers are this one person."""
-    visitor_id = _visitor_id(call)
+    visitor_id = visitor_id_of(call)
     database = call.room.database
     async with database.connect() as conn:
         return answer(await visitors.why(conn, database.tables, call.workspace_id, visitor_id))
@@ -212,7 +212,7 @@ async def get_why(call: Call) -> Response:
 
 async def identify(call: Call) -> Response:
     """Write who the visitor is, and answer with the person that it now is."""
-    visitor_id = _visitor_id(call)
+    visitor_id = visitor_id_of(call)
     body = await read_json(call.request, IdentifyBody, MAX_BODY)
     key = header_key(call)
     signals = Signals(
@@ -261,7 +261,7 @@ async def _person(call: Call, visitor_id: UUID) -> Visitor:
     return person
 
 
-def _visitor_id(call: Call) -> UUID:
+def visitor_id_of(call: Call) -> UUID:
     """
     The id in the path.
 

@@ -8,6 +8,7 @@ Rules of this file
 3. Whatever stands in a query string, the answer is a page: 400 says what is wrong and keeps what was typed.
 4. Links begin with `root_path`; nothing else is believed about our own address.
 5. Pages work without JavaScript.
+6. What changes anything is a POST from our own page, and nothing else (`dashboard_forms`).
 """
 
 from __future__ import annotations
@@ -26,11 +27,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.errors import DatabaseUnavailable, GoodAnalyticsError, InvalidInput, NotFound, SchemaError
+from goodanalytics.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    GoodAnalyticsError,
+    InvalidInput,
+    NotFound,
+    SchemaError,
+)
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
 from goodanalytics.web import dashboard_asked as asking
 from goodanalytics.web import dashboard_figures as figures
+from goodanalytics.web import dashboard_forms as forms
 from goodanalytics.web import dashboard_person as person_page
 from goodanalytics.web import dashboard_rendering as rendering
 from goodanalytics.web.dashboard_asked import Asked
@@ -100,6 +109,7 @@ def app(config: Config, database: Database) -> ASGIApp:
         routes=[
             Route("/static/{name}", rendering.static),
             *(Route(path, _endpoint(config, database, page)) for path, page in pages.items()),
+            Route("/visitors/{visitor_id}/split", _splitting(config, database), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -138,6 +148,38 @@ def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Reque
         except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
             config.report(error, doing)
             return _refused(request, _failure(error))
+
+    return endpoint
+
+
+def _splitting(config: Config, database: Database) -> Callable[[Request], Awaitable[Response]]:
+    """Take a merge back, for somebody who pressed the button on the person's page."""
+
+    async def endpoint(request: Request) -> Response:
+        doing = f"answering {request.method} {request.url.path}"
+        try:
+            refusal = await _refusal(config, request) or forms.refusal(request)
+        except Exception as error:  # noqa: BLE001  # rule 1: whatever the host's callback raises, the door stays shut
+            config.report(error, doing)
+            refusal = _BROKEN_DOOR
+        if isinstance(refusal, str):
+            refusal = Refusal(403, "Not from here", refusal)
+        if refusal is not None:
+            return _refused(request, refusal)
+        try:
+            typed = await forms.read(request)
+            visitor_id, merge_id = forms.ids(request.path_params["visitor_id"], typed.get("merge_id", ""))
+            workspace_id = config.workspace_of(request.headers.get("host", ""))
+            await forms.split(config, database, workspace_id, visitor_id, merge_id, typed.get("reason", ""))
+        except (NotFound, Conflict) as error:
+            return _refused(request, Refusal(error.status_hint, "Nothing to split", str(error)))
+        except InvalidInput as error:
+            return _refused(request, Refusal(400, "Say why", str(error)))
+        except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
+            config.report(error, doing)
+            return _refused(request, _failure(error))
+        root = request.scope.get("root_path", "")
+        return Response(status_code=303, headers={"Location": f"{root}/visitors/{visitor_id}#why"})
 
     return endpoint
 
@@ -318,7 +360,7 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     title, reason = {
         404: ("Not found", "There is no such page."),
-        405: ("Only to be read", "The pages of the dashboard are read with GET."),
+        405: ("Not that way", "The pages of the dashboard are read with GET; its buttons send POST."),
     }.get(status, ("This did not work", "The request was refused."))
     answer = _refused(request, Refusal(status, title, reason))
     if isinstance(error, HTTPException):

@@ -157,6 +157,8 @@ def evidence(written: Any) -> str:
     matched = written.get("matched") if isinstance(written, Mapping) else None
     if isinstance(matched, list) and matched:
         return ", ".join(words.KINDS.get(str(kind), str(kind)).lower() for kind in matched)
+    if isinstance(written, Mapping) and written.get("said_by") == "host":
+        return "nothing; your app or your team said so"
     return "unknown evidence"
 
 

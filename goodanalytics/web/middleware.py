@@ -94,6 +94,8 @@ def cookies_for(visit: Visit) -> list[str]:
     values = [cookie(visit, names.anonymous, visit.anonymous_id, http_only=True)]
     if visit.landed_with is not None:
         values.append(cookie(visit, names.click, str(visit.landed_with), http_only=False))
+    elif visit.was_reset:
+        values.append(cookie(visit, names.click, "", http_only=False, max_age=timedelta(0)))
     return values
 
 

@@ -94,7 +94,7 @@ class Operation:
         keyed: Whether `Idempotency-Key` means something to it.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     name: str
     summary: str
@@ -312,4 +312,6 @@ def refused(outcome: Outcome) -> Refusal | None:
                 "this key was used before with another body; send a new key, or the first body",
                 where="idempotency_key",
             )
+        case "dropped":
+            return Refusal(404, "not_found", "this visitor was erased; nothing more is kept of them")
     assert_never(outcome.status)

@@ -46,6 +46,7 @@ class Visit:
         click_id: From `?ga_id=`, else from the cookie.
         refusal: Why this visitor is not followed, or `None`.
         was_resolved: Whether the host asked who it is, so that the cookie is worth setting.
+        was_reset: Whether the user signed out, so that the browser starts anew.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class Visit:
     landed_with: UUID | None
     refusal: str | None
     was_resolved: bool = field(default=False)
+    was_reset: bool = field(default=False)
 
     @property
     def workspace_id(self) -> UUID:
@@ -82,6 +84,15 @@ def visit_of(scope: Scope, config: Config) -> Visit:
     """Read *scope*, or take what the middleware has read already."""
     found = scope.get(SCOPE_KEY)
     return found if isinstance(found, Visit) else read_visit(scope, config)
+
+
+def renew(scope: Scope, config: Config) -> Visit:
+    """The visit of *scope* on a browser that nobody knows any more: its answer sets a new cookie and drops its click's."""
+    visit = visit_of(scope, config)
+    visit.anonymous_id, visit.is_new = config.new_token(), True
+    visit.click_id = visit.landed_with = None
+    visit.was_resolved = visit.was_reset = True
+    return visit
 
 
 def read_visit(scope: Scope, config: Config) -> Visit:

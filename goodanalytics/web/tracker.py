@@ -52,7 +52,7 @@ from goodanalytics.ingest import is_excluded
 from goodanalytics.web import own_visits, path_below
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookies_for
-from goodanalytics.web.reading import Visit, visit_of
+from goodanalytics.web.reading import Visit, renew, visit_of
 
 PIXEL = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
@@ -97,6 +97,7 @@ class Tracker:
         self._endpoints: dict[str, tuple[str, Endpoint]] = {
             "/t/event": ("POST", self._event),
             "/t/click": ("POST", self._click),
+            "/t/reset": ("POST", self._reset),
             "/t/pixel.gif": ("GET", self._pixel),
         }
         self._gate = Gate(config, "beacons")
@@ -237,6 +238,15 @@ class Tracker:
         response = _json(200, {"ga_id": str(hit.id), "status": "ok"})
         response.headers["X-GoodAnalytics"] = visit.accepted
         for value in cookies_for(visit) if visit.is_new else ():
+            response.headers.append("set-cookie", value)
+        return response
+
+    async def _reset(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
+        """Let the browser start anew, as it does after `analytics.reset(request)`."""
+        if visit.refusal is not None:
+            return _dropped(visit.refusal)
+        response = Response(status_code=204, headers={"Cache-Control": "no-store"})
+        for value in cookies_for(renew(scope, self._config)):
             response.headers.append("set-cookie", value)
         return response
 

@@ -24,18 +24,16 @@ from goodanalytics.core import sources, urls
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.identity import Kind
-from goodanalytics.core.plan import (
+from goodanalytics.core.people import (
     ClickFacts,
     ConflictRow,
+    FormerIdentityRow,
     IdentityRow,
     MergeRow,
-    Outcome,
-    Plan,
-    SessionPolicy,
     State,
-    Understood,
     derived_id,
 )
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor, fold
@@ -59,6 +57,7 @@ class Store:
     sessions: dict[Key, Session] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     merges: list[MergeRow] = field(default_factory=list)
+    former: list[FormerIdentityRow] = field(default_factory=list)
     conflicts: dict[Key, ConflictRow] = field(default_factory=dict)
 
     def process(self, batch: Sequence[Hit]) -> list[Outcome]:
@@ -69,6 +68,11 @@ class Store:
             key = (identity.workspace_id, identity.kind, identity.value)
             assert key not in self.identities, "an identity is bound once"
             self.identities[key] = identity
+        for identity, before in plan.moved:
+            key = (identity.workspace_id, identity.kind, identity.value)
+            assert self.identities[key].visitor_id == before
+            self.identities[key] = identity
+        self.former += plan.former
         self.visitors |= {(row.workspace_id, row.id): row for row in plan.visitors}
         self.sessions |= {(row.workspace_id, row.id): row for row in plan.sessions}
         self.events += plan.events
@@ -114,7 +118,21 @@ class Store:
             if (event["workspace_id"], event["id"], event["visitor_id"], event["occurred_at"]) in clicked
             and event["event_type"] == "link_click"
         }
-        return State(identities=dict(identities), visitors=visitors, sessions=sessions, clicks=clicks)
+        held: dict[Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for row in self.identities.values():
+            held[row.workspace_id, row.visitor_id][row.kind] += 1
+        former: dict[tuple[UUID, str, str], list[tuple[UUID, datetime]]] = defaultdict(list)
+        for past in self.former:
+            former[past.workspace_id, past.kind, past.value].append((past.visitor_id, past.until))
+        return State(
+            identities=dict(identities),
+            visitors=visitors,
+            sessions=sessions,
+            clicks=clicks,
+            merges=list(self.merges),
+            held=dict(held),
+            former=dict(former),
+        )
 
     def person_of(self, kind: str, value: str) -> UUID:
         """The canonical id of the person that an identity leads to."""

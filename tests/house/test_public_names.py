@@ -20,8 +20,8 @@ from goodanalytics.cli import main
 PROMISED = {
     "Analytics": "from_env",
     "analytics": "wrap middleware lifespan tracker redirect api dashboard start stop migrate drain is_running config hooks.on "
-    "visitor resolve identify track lead sale identity_token conversion_token __aenter__ __aexit__",
-    "analytics.visitors": "get by_external_id list timeline attribution why",
+    "visitor resolve identify reset track lead sale identity_token conversion_token __aenter__ __aexit__",
+    "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
     "analytics.links": "create get list update archive",
     "analytics.reports": "query realtime",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
@@ -29,14 +29,14 @@ PROMISED = {
 }
 LATER = {
     "analytics": "qr refund platforms webhooks live",
-    "analytics.visitors": "merge unmerge forget export",
+    "analytics.visitors": "export",
     "analytics.links": "stats clicks share_urls qr import_ export",
     "analytics.reports": "funnel retention journeys attribution experiment",
     "config": "bots spool_path retention platforms dispatch_policy hooks",
 }
-COMMANDS = ["demo", "doctor", "migrate", "replay", "worker"]
+COMMANDS = ["demo", "doctor", "forget", "migrate", "replay", "worker"]
 COMMANDS_LATER = [
-    "export", "forget", "import", "keys", "links", "platforms", "retention", "serve", "visitor",
+    "export", "import", "keys", "links", "platforms", "retention", "serve", "visitor",
 ]  # fmt: skip
 ERRORS = [
     "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",

@@ -17,6 +17,9 @@ SCHEMA = "good_analytics"
 WRITERS = {
     "ledger": "goodanalytics.store.ledger",
     "log": "goodanalytics.log.postgres",
+    "persons": "goodanalytics.store.persons",
+    "erasure": "goodanalytics.store.erasure",
+    "audit": "goodanalytics.store.audit",
     "catalog": "goodanalytics.store.catalog",
     "migrations": "goodanalytics.migrations",
 }

@@ -423,6 +423,8 @@ class TestWhy:
             "id": uid(70),
             "loser_id": uid(2),
             "winner_id": uid(1),
+            "loser_member_id": uid(2),
+            "winner_member_id": uid(1),
             "evidence": {"kinds": ["email"]},
             "hit_id": uid(80),
         }
@@ -442,7 +444,8 @@ class TestWhy:
             ("anonymous_id", "b", 2),
             ("email", "ann@acme.test", 2),
         ]
-        assert found.merges == [merge | {"merged_at": late}]
+        by_hand = dict.fromkeys(("actor", "reason", "undone_at", "undone_by", "undone_reason"))
+        assert found.merges == [merge | {"merged_at": late} | by_hand]
         assert found.conflicts == [conflict | {"seen_at": late}]
         assert msgspec.json.encode(found)
 

@@ -213,6 +213,8 @@ async def seed_shop(rows: Rows) -> None:
             "id": UUID(int=0x3E),
             "loser_id": HER_PHONE,
             "winner_id": ADA,
+            "loser_member_id": HER_PHONE,
+            "winner_member_id": ADA,
             "evidence": {"matched": ["external_id"]},
             "merged_at": at("11-01", "10:02"),
         },
@@ -503,7 +505,7 @@ async def test_every_answer_is_locked_down(browser, path, status):
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["referrer-policy"] == "same-origin"
 
 
 async def test_pages_are_not_kept(browser):

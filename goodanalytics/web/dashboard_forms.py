@@ -1,0 +1,86 @@
+"""
+What the dashboard's buttons send: read, and believed only from our own page.
+
+The host's session cookie lets the browser in, so another site could make the browser press a button. Browsers say where a
+request comes from (Fetch Metadata, or `Origin`); one that says nothing, or names another origin, is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from starlette.requests import Request
+
+from goodanalytics.config import Config
+from goodanalytics.core import urls
+from goodanalytics.core.hits import text
+from goodanalytics.errors import InvalidInput, NotFound
+from goodanalytics.store import ledger, persons
+from goodanalytics.store.database import Database
+
+MAX_FORM: Final = 4_096  # bytes
+
+
+def refusal(request: Request) -> str | None:
+    """Why a button's request is not believed; `None` when our own page sent it."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return None if site == "same-origin" else "Only this dashboard's own page may ask for that."
+    host = urls.parts(f"http://{request.headers.get('host', '')}").host
+    if host is not None and urls.parts(request.headers.get("origin", "")).host == host:
+        return None
+    return "Only this dashboard's own page may ask for that, and your browser does not say which page did."
+
+
+async def read(request: Request) -> dict[str, str]:
+    """
+    The form's values; of several with one name the first.
+
+    Raises:
+        InvalidInput: It is longer than any form of ours.
+    """
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM:
+            raise InvalidInput(f"The form is longer than {MAX_FORM} bytes; give a shorter reason")
+    return dict(reversed(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)))
+
+
+def ids(visitor_id: str, merge_id: str) -> tuple[UUID, UUID]:
+    """
+    Both as ids.
+
+    Raises:
+        NotFound: One of them is none, which is the same as an unknown one.
+    """
+    try:
+        return UUID(visitor_id), UUID(merge_id)
+    except ValueError:
+        raise NotFound("There is no such merge.") from None
+
+
+async def split(
+    config: Config, database: Database, workspace_id: UUID, visitor_id: UUID, merge_id: UUID, typed: str
+) -> None:
+    """
+    Take the merge *merge_id* of *visitor_id* back.
+
+    Raises:
+        InvalidInput: No reason is given.
+        NotFound: The visitor has no such merge.
+        Conflict: It was undone before.
+    """
+    reason = text(typed)
+    if reason is None:
+        raise InvalidInput("A reason is missing. It is kept with the merge, for whoever wonders later.")
+
+    async def act(conn: Any) -> None:
+        await persons.unmerge(
+            conn, database.tables, config=config, workspace_id=workspace_id, merge_id=merge_id, of=visitor_id,
+            note_id=config.new_id(), reason=reason, actor="dashboard", now=config.clock(),
+        )  # fmt: skip
+
+    await ledger.again(database, act)
