@@ -145,17 +145,17 @@ async def load(
         Stale: A visitor was merged while we waited for its lock.
     """
     identities = await _identities(
-        conn, t, sorted({(e.workspace_id, i) for e in evidence for i in e.identifiers})
+        conn, t, list(dict.fromkeys((e.workspace_id, i) for e in evidence for i in e.identifiers))
     )
     named = {(row.workspace_id, row.visitor_id) for row in identities.values()}
     named |= {(e.workspace_id, e.visitor_id) for e in evidence if e.visitor_id is not None}
-    visitors = await lock_persons(conn, t, sorted(named))
+    visitors = await lock_persons(conn, t, list(named))
     if any((row.workspace_id, row.visitor_id) not in visitors for row in identities.values()):
         raise Stale
     state = State(
         identities=identities,
         visitors=visitors,
-        sessions=await _sessions(conn, t, sorted(visitors), span, silence),
+        sessions=await _sessions(conn, t, list(visitors), span, silence),
         clicks=await _clicks(conn, t, [row for row in identities.values() if row.kind == "click"]),
     )
     await told.add_ledger(conn, t, state, evidence)
@@ -180,7 +180,9 @@ async def _identities(
         ),
         {"rows": as_json(rows)},
     )
-    return {(r.workspace_id, r.kind, r.value): IdentityRow(**r._mapping) for r in found}
+    names = tuple(found.keys())
+    rows_found = [IdentityRow(**dict(zip(names, row, strict=True))) for row in found]
+    return {(row.workspace_id, row.kind, row.value): row for row in rows_found}
 
 
 async def lock_persons(
@@ -208,7 +210,9 @@ async def lock_persons(
     # A statement that waits for a lock goes on with what it saw before it waited: it drops a row that was given to another
     # person meanwhile, and does not see those that came to ours. The next statement sees both, and holds the locks.
     found = await conn.execute(_typed(f"SELECT v.* {persons}", t.visitors), values)
-    visitors = {(r.workspace_id, r.id): Visitor(**r._mapping) for r in found}
+    names = tuple(found.keys())
+    rows = [Visitor(**dict(zip(names, row, strict=True))) for row in found]
+    visitors = {(row.workspace_id, row.id): row for row in rows}
     if visitors.keys() != {(r.workspace_id, r.id) for r in locked}:
         raise Stale
     return visitors
