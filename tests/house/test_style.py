@@ -15,9 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_MODULE = 450  # lines
 MAX_FUNCTION = 80  # lines
 OLD_HOUSES = {
-    "analytics.py": 540,  # half of it is the docstrings of the verbs
     "core/hits.py": 560,
-    "core/plan.py": 470,
     "store/visitors.py": 470,
 }
 """Modules that are larger than they should be, and what they may not outgrow. The table only gets shorter."""
