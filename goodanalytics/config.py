@@ -136,6 +136,9 @@ Authenticate = Callable[[str, str], "Awaitable[Principal | None] | Principal | N
 DashboardAuth = Callable[[Any], "Awaitable[bool] | bool"]
 """`dashboard_auth(connection)` with a `starlette.requests.HTTPConnection`: may this person see the dashboard?"""
 
+MIN_SPOOL_BYTES = 4 * 1024 * 1024
+"""Room for the write-ahead log and for one beacon of the greatest size in it."""
+
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _MOUNT = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
@@ -152,6 +155,8 @@ _KINDS: tuple[tuple[str, type, str], ...] = (
     ("session", SessionRules, "SessionRules(timeout=timedelta(minutes=30))"),
     ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
     ("trust_browser_conversions", bool, "False"),
+    ("spool_bytes", int, "256 * 1024 * 1024"),
+    ("spool_after", timedelta, "timedelta(seconds=2)"),
     ("worker", bool, "True"),
     ("worker_interval", timedelta, "timedelta(seconds=1)"),
     ("batch_size", int, "500"),
@@ -190,6 +195,10 @@ class Config:
         session: When a visit ends.
         cookies: Names and life of the cookies.
         log: Where hits are made durable; `postgres`.
+        spool_path: Directory on a local disk that keeps hits while the database cannot be reached, shared by all
+            processes of one user; `off` keeps none. By default below the user's state directory.
+        spool_bytes: What each process may keep there, at the most; beyond it hits are refused with 503.
+        spool_after: How long the database may take to answer before hits go to the spool.
         geo_path: A MaxMind-format city or country database. Read where it lies; nothing is ever downloaded.
         geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
         keep_ip: `truncated` stores /24 and /48 networks, `full` the address, `off` nothing.
@@ -224,6 +233,9 @@ class Config:
     session: SessionRules = field(default_factory=SessionRules)
     cookies: Cookies = field(default_factory=Cookies)
     log: Literal["postgres"] = "postgres"
+    spool_path: Path | Literal["off"] | None = None
+    spool_bytes: int = 256 * 1024 * 1024
+    spool_after: timedelta = timedelta(seconds=2)
     geo_path: Path | None = None
     geo_headers: Sequence[str] = ()
     keep_ip: Literal["full", "truncated", "off"] = "truncated"
@@ -338,6 +350,17 @@ class Config:
             raise ConfigError(f"keep_ip is {self.keep_ip!r}; write 'full', 'truncated' or 'off'")
         if self.geo_path is not None:
             object.__setattr__(self, "geo_path", Path(self.geo_path))
+        if self.spool_path is not None and self.spool_path != "off":
+            if not isinstance(self.spool_path, str | Path) or not str(self.spool_path):
+                raise ConfigError(f"spool_path is {self.spool_path!r}; write a directory, or 'off'")
+            object.__setattr__(self, "spool_path", Path(self.spool_path).absolute())
+        if self.spool_bytes < MIN_SPOOL_BYTES:
+            raise ConfigError(
+                f"spool_bytes is {self.spool_bytes}; it must be at least {MIN_SPOOL_BYTES} (4 MiB). "
+                "Try: spool_path='off' for no spool"
+            )
+        if self.spool_after <= timedelta(0):
+            raise ConfigError(f"spool_after is {self.spool_after}; it must be positive, such as 2 seconds")
         if self.worker_interval <= timedelta(0):
             raise ConfigError(
                 f"worker_interval is {self.worker_interval}; it must be positive, such as 1 second"
