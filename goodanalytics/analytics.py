@@ -21,9 +21,12 @@ from goodanalytics.config import Config
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest, Worker
+from goodanalytics.log import SafeLog
 from goodanalytics.log.postgres import PostgresLog
+from goodanalytics.log.spool import spool_of
 from goodanalytics.store import schema
 from goodanalytics.store.database import Database
+from goodanalytics.store.start import PATIENCE, Start
 from goodanalytics.store.tables import build
 from goodanalytics.upkeep import Upkeep
 from goodanalytics.verbs import Verbs
@@ -57,22 +60,26 @@ class Analytics(Verbs):
         self.config = config
         self.database = Database.open(engine_or_url, build(config.schema))
         self.hooks = Hooks(config.report)
-        self.log = PostgresLog(self.database, config.clock, config.new_id)
+        spool = spool_of(config, self.database)
+        patience = None if spool is None else config.spool_after
+        primary = PostgresLog(self.database, config.clock, config.new_id, patience)
+        self.log = SafeLog(primary, spool, config.report)
         self.ingest = Ingest(
             config, self.database, self.hooks, None if config.geo_path is None else GeoReader(config.geo_path)
         )
-        self.worker = Worker(self.ingest, self.log)
+        self.worker = Worker(self.ingest, primary)
         self.upkeep = Upkeep(config, self.database)
         self.visitors = facade.Visitors(config, self.database)
         self.links = facade.Links(config, self.database)
         self.reports = facade.Reports(config, self.database)
-        redirect = Redirect(config, self.database, self.log, self.hooks)
+        redirect = Redirect(config, self.database, self.log, self.hooks, is_down=lambda: self.log.is_down)
         self.redirect: ASGIApp = redirect
         self.tracker: ASGIApp = Tracker(config, self.log, redirect)
         self.api: ASGIApp = api.app(config, self.database, self.ingest)
         self.dashboard: ASGIApp = dashboard.app(config, self.database)
         self.health: ASGIApp = Health(config, self.database)
         self._starting = asyncio.Lock()
+        self._start = Start(self._begin, config.report)
         self._is_running = False
 
     @classmethod
@@ -91,27 +98,41 @@ class Analytics(Verbs):
         """
         Check the schema and begin to work. A second start does nothing.
 
+        With a spool, an app also starts while the database does not answer; the rest follows when it does.
+
         Raises:
-            DatabaseUnavailable: Nobody answers.
+            DatabaseUnavailable: Nobody answers and there is no spool, or the database turns us away.
             SchemaError: The tables are missing, of another version, or somebody else's.
         """
         async with self._starting:
             if self._is_running:
                 return
-            if self.config.auto_migrate:
-                await self.migrate()
-            await schema.check(self.database)
-            await self.upkeep.once()
-            self.upkeep.start()
-            if self.config.worker:
-                self.worker.start()
+            try:
+                await self.log.start()
+                if self.log.spool is None:
+                    await self._begin()
+                else:  # a migration may take its time
+                    await self._start.now_or_later(None if self.config.auto_migrate else PATIENCE)
+            except BaseException:
+                await self.log.stop()
+                raise
             self._is_running = True
 
+    async def _begin(self) -> None:
+        if self.config.auto_migrate:
+            await self.migrate()
+        await schema.check(self.database)
+        await self.upkeep.once()
+        self.upkeep.start()
+        if self.config.worker:
+            self.worker.start()
+
     async def stop(self) -> None:
-        """Finish what is under way. Hits that lie in the log stay there for the next start."""
+        """Finish what is under way. Hits that lie in the log or its spool stay there for the next start."""
         async with self._starting:
             if self._is_running:
                 self._is_running = False
+                await self._start.stop()
                 await self.upkeep.stop()
                 await self.worker.stop()
             await self.log.stop()
@@ -137,7 +158,7 @@ class Analytics(Verbs):
 
     async def drain(self) -> int:
         """Process everything that is in the log now; returns how many hits that were."""
-        await self.log.stop()
+        await self.log.settle()
         drained = await self.worker.drain()
         await self.hooks.settle()
         return drained

@@ -147,16 +147,25 @@ def worker(database: str | None, schema: str, *, once: bool) -> None:
 @main.command()
 @_database
 @_schema
-def doctor(database: str | None, schema: str) -> None:
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    help="Where the app keeps hits while the database is away; by default where an app of this user would.",
+)
+def doctor(database: str | None, schema: str, spool: Path | None) -> None:
     """Say what is wrong, and how to mend it."""
+    from goodanalytics.log import spool_contents  # noqa: PLC0415
+    from goodanalytics.log.spool import place_of  # noqa: PLC0415
     from goodanalytics.store import health  # noqa: PLC0415
 
     async def work() -> list[health.Finding]:
         analytics = _analytics(_needed(database), schema=schema)
+        now, place = analytics.config.clock(), spool or place_of(analytics.config)
         try:
-            return await health.examine(analytics.database, analytics.config.clock())
+            found = await health.examine(analytics.database, now)
         finally:
             await analytics.stop()
+        return found + (spool_contents.findings(place, now) if place is not None else [])
 
     findings = _run(work())
     for finding in findings:

@@ -22,6 +22,7 @@ from uuid import UUID
 from goodanalytics import environment
 from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
+from goodanalytics.core.rules import Cookies, SessionRules, checked_host
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
 
@@ -55,67 +56,6 @@ def new_token() -> str:
     return secrets.token_urlsafe(16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRules:
-    """
-    When a visit ends.
-
-    Attributes:
-        timeout: Silence after which the next hit opens a new session; exactly this long still continues it.
-        split_on_source: Whether arriving from another non-direct source opens a new session at once.
-    """
-
-    timeout: timedelta = timedelta(minutes=30)
-    split_on_source: bool = True
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta(0):
-            raise ConfigError(
-                f"session.timeout is {self.timeout!r}; it must be positive, such as timedelta(minutes=30)"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cookies:
-    """
-    Names and life of the first-party cookies.
-
-    Attributes:
-        click: Carries the click's id; readable by the tracker.
-        anonymous: Carries the browser's random id; HttpOnly.
-        referral: Carries the signed partner referral.
-        ignore: `1` marks a browser whose visits are the site owner's own; set at `{mount}/t/ignore`.
-        max_age: How long a browser keeps them, counted from the last document.
-        domain: `None` binds them to the exact host; `.example.com` shares them among its sub-domains.
-    """
-
-    click: str = "_ga_good"
-    anonymous: str = "_ga_anon"
-    referral: str = "_ga_ref"
-    ignore: str = "_ga_ignore"
-    max_age: timedelta = timedelta(days=90)
-    domain: str | None = None
-    same_site: Literal["lax", "strict", "none"] = "lax"
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        names = [self.click, self.anonymous, self.referral, self.ignore]
-        for cookie in names:
-            if not isinstance(cookie, str) or not _COOKIE_NAME.fullmatch(cookie) or names.count(cookie) > 1:
-                raise ConfigError(
-                    f"cookies has the name {cookie!r}; write different names of letters, digits, '_' and '-'"
-                )
-        if self.same_site not in ("lax", "strict", "none"):
-            raise ConfigError(f"cookies.same_site is {self.same_site!r}; write 'lax', 'strict' or 'none'")
-        if self.domain is not None:
-            _host("cookies.domain", self.domain.removeprefix("."))
-        if not isinstance(self.max_age, timedelta) or self.max_age < timedelta(0):
-            raise ConfigError(
-                f"cookies.max_age is {self.max_age!r}; it must not be negative, such as timedelta(days=90)"
-            )
-
-
 @dataclass(frozen=True, slots=True)
 class Principal:
     """
@@ -138,10 +78,11 @@ Authenticate = Callable[[str, str], "Awaitable[Principal | None] | Principal | N
 DashboardAuth = Callable[[Any], "Awaitable[bool] | bool"]
 """`dashboard_auth(connection)` with a `starlette.requests.HTTPConnection`: may this person see the dashboard?"""
 
+MIN_SPOOL_BYTES = 4 * 1024 * 1024
+"""Room for the write-ahead log and for one beacon of the greatest size in it."""
+
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _MOUNT = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
-_COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _OWN_PATHS = ("/api", "/dashboard", "/t", "/js", "/healthz", "/readyz")
 """What lives below `mount`."""
 
@@ -155,6 +96,8 @@ _KINDS: tuple[tuple[str, type, str], ...] = (
     ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
     ("identity", IdentityRules, "IdentityRules(blocked=['test-user'])"),
     ("trust_browser_conversions", bool, "False"),
+    ("spool_bytes", int, "256 * 1024 * 1024"),
+    ("spool_after", timedelta, "timedelta(seconds=2)"),
     ("worker", bool, "True"),
     ("worker_interval", timedelta, "timedelta(seconds=1)"),
     ("batch_size", int, "500"),
@@ -194,6 +137,10 @@ class Config:
         cookies: Names and life of the cookies.
         identity: Who counts as the same person, as far as the host decides.
         log: Where hits are made durable; `postgres`.
+        spool_path: Directory on a local disk that keeps hits while the database cannot be reached, shared by all
+            processes of one user; `off` keeps none. By default below the user's state directory.
+        spool_bytes: What each process may keep there, at the most; beyond it hits are refused with 503.
+        spool_after: How long the database may take to answer before hits go to the spool.
         geo_path: A MaxMind-format city or country database. Read where it lies; nothing is ever downloaded.
         geo_headers: Request headers holding a country code, set by a CDN that strips them from outside requests.
         keep_ip: `truncated` stores /24 and /48 networks, `full` the address, `off` nothing.
@@ -229,6 +176,9 @@ class Config:
     cookies: Cookies = field(default_factory=Cookies)
     identity: IdentityRules = field(default_factory=IdentityRules)
     log: Literal["postgres"] = "postgres"
+    spool_path: Path | Literal["off"] | None = None
+    spool_bytes: int = 256 * 1024 * 1024
+    spool_after: timedelta = timedelta(seconds=2)
     geo_path: Path | None = None
     geo_headers: Sequence[str] = ()
     keep_ip: Literal["full", "truncated", "off"] = "truncated"
@@ -310,7 +260,7 @@ class Config:
         object.__setattr__(
             self,
             "workspaces",
-            {_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
+            {checked_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
         )
         for name in ("mount", "link_path"):
             if not _MOUNT.fullmatch(getattr(self, name)):
@@ -321,9 +271,11 @@ class Config:
             raise ConfigError(
                 f"mount and link_path are both {self.mount!r}; short links need a path of their own, such as '/l'"
             )
-        object.__setattr__(self, "link_domains", tuple(_host("link_domains", h) for h in self.link_domains))
         object.__setattr__(
-            self, "own_hosts", tuple(_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
+            self, "link_domains", tuple(checked_host("link_domains", h) for h in self.link_domains)
+        )
+        object.__setattr__(
+            self, "own_hosts", tuple(checked_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
         )
         for name in ("trusted_proxies", "exclude_ips"):
             object.__setattr__(self, name, tuple(_network(name, n) for n in getattr(self, name)))
@@ -343,6 +295,17 @@ class Config:
             raise ConfigError(f"keep_ip is {self.keep_ip!r}; write 'full', 'truncated' or 'off'")
         if self.geo_path is not None:
             object.__setattr__(self, "geo_path", Path(self.geo_path))
+        if self.spool_path is not None and self.spool_path != "off":
+            if not isinstance(self.spool_path, str | Path) or not str(self.spool_path):
+                raise ConfigError(f"spool_path is {self.spool_path!r}; write a directory, or 'off'")
+            object.__setattr__(self, "spool_path", Path(self.spool_path).absolute())
+        if self.spool_bytes < MIN_SPOOL_BYTES:
+            raise ConfigError(
+                f"spool_bytes is {self.spool_bytes}; it must be at least {MIN_SPOOL_BYTES} (4 MiB). "
+                "Try: spool_path='off' for no spool"
+            )
+        if self.spool_after <= timedelta(0):
+            raise ConfigError(f"spool_after is {self.spool_after}; it must be positive, such as 2 seconds")
         if self.worker_interval <= timedelta(0):
             raise ConfigError(
                 f"worker_interval is {self.worker_interval}; it must be positive, such as 1 second"
@@ -406,16 +369,6 @@ class Config:
                 self.on_error(error)
             except Exception:
                 logger.exception("on_error itself failed")
-
-
-def _host(name: str, value: object, *, wildcard: bool = False) -> str:
-    host = value.lower().rstrip(".") if isinstance(value, str) else ""
-    bare = host.removeprefix("*.") if wildcard else host
-    if not _HOST_NAME.fullmatch(bare):
-        raise ConfigError(
-            f"{name} has {value!r}; write a host name such as 'go.example.com', without 'https://' or a path"
-        )
-    return host
 
 
 def _network(name: str, value: object) -> type_of_network:

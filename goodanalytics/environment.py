@@ -11,6 +11,7 @@ import os
 import typing
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from goodanalytics.errors import ConfigError
@@ -75,6 +76,20 @@ def database_url(prefix: str = "GOODANALYTICS_", environ: Mapping[str, str] | No
             f"{prefix}DATABASE_URL is not set. Try: {prefix}DATABASE_URL=postgresql+asyncpg://user@host/name"
         )
     return url
+
+
+def state_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """
+    Where this user's programs keep what outlives a reboot; `None` for a user without a home.
+
+    That is what systemd gives a service (`StateDirectory=`), else what the XDG Base Directory Specification says.
+    """
+    environ = os.environ if environ is None else environ
+    given = environ.get("STATE_DIRECTORY", "").split(":")[0] or environ.get("XDG_STATE_HOME", "")
+    try:
+        return Path(given).absolute() if given else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
 
 
 def _boolean(text: str) -> bool:

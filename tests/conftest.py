@@ -178,4 +178,6 @@ def errors() -> list[BaseException]:
 @pytest.fixture
 def config(clock: FrozenClock, errors: list[BaseException]) -> Config:
     """Settings with the frozen clock; `dataclasses.replace(config, …)` changes some."""
-    return Config(secret_key="for-tests-only-" + "0" * 32, clock=clock, on_error=errors.append)
+    return Config(
+        secret_key="for-tests-only-" + "0" * 32, clock=clock, on_error=errors.append, spool_path="off"
+    )

@@ -78,6 +78,7 @@ async def _play(
     config = Config(
         secret_key=_secret(data),
         auto_migrate=True,
+        spool_path=data / "spool",
         # The demo listens on this machine only and holds invented people.
         dashboard_auth=lambda _connection: True,
         authenticate=lambda token, _kind: (

@@ -2,5 +2,199 @@
 The log: where a hit is made durable before anybody is told that it was taken.
 
 Two verbs: `append(hits)` returns when they are safe; `claim(n)` hands out the oldest in a transaction that either processes
-them or leaves them where they were.
+them or leaves them where they were. `SafeLog` is the log that everybody writes to: the primary one, and a spool on this
+machine's disk for the time in which that cannot be reached.
+
+1. When the primary cannot take hits, they go into the spool, and those after them straight away: nobody waits for a
+   time-out twice. Hits that the primary refuses for what they are, and `Busy`, are the caller's to hear.
+2. While the spool holds anything, new hits queue behind it. It is drained in the background: one look at the primary each
+   `PROBE` seconds, with the oldest hits; when that succeeds, all others at once. For the last few, new hits wait a moment,
+   then go to the primary again.
+3. So hits that one process took one after the other reach the primary in that order, also across a restart. Between
+   processes there is no order.
+4. A hit leaves the spool after the primary has it. What breaks in between makes it come twice, under the same id, which
+   processing counts once.
 """
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import asyncpg
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from goodanalytics.core.hits import Hit
+from goodanalytics.errors import Busy
+from goodanalytics.log.spool import Spool
+from goodanalytics.store.database import is_lost
+
+PROBE = 1.0  # seconds between two looks at a primary that is down
+ADOPT = 5.0  # seconds between two looks for files that nobody holds any more
+DRAIN_HITS = 500  # in one append to the primary
+
+logger = logging.getLogger("goodanalytics")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class HitLog(Protocol):
+    """Whatever makes hits durable."""
+
+    async def append(self, hits: Sequence[Hit]) -> None:
+        """Return when *hits* are durable."""
+
+    async def append_encoded(self, bodies: Sequence[bytes]) -> None:
+        """Return when hits that were encoded (msgpack) before are durable; one that cannot be read is kept as well."""
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+
+
+class SafeLog:
+    """
+    The primary log with a spool behind it; without a spool, the primary alone.
+
+    Attributes:
+        primary: Where hits shall be.
+        spool: Where they are meanwhile; `None` for a host that wants none.
+        is_down: Whether the primary failed when it was last asked.
+    """
+
+    def __init__(
+        self, primary: HitLog, spool: Spool | None, report: Callable[[BaseException, str], None]
+    ) -> None:
+        self.primary = primary
+        self.spool = spool
+        self.is_down = False
+        self._is_diverted = False
+        self._report = report
+        self._gate = asyncio.Event()
+        self._gate.set()
+        self._fell = asyncio.Event()
+        self._draining = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def append(self, hits: Sequence[Hit]) -> None:
+        """
+        Return when *hits* are durable, in the primary or in the spool.
+
+        Raises:
+            Busy: They are not: too much is waiting, or the spool has no room.
+            DatabaseUnavailable: The primary does not answer, and there is no spool.
+        """
+        if self.spool is None:
+            await self.primary.append(hits)
+            return
+        if not self._gate.is_set():
+            await self._gate.wait()
+        if not self._is_diverted:
+            try:
+                await self.primary.append(hits)
+            except Exception as error:
+                if not cannot_take(error):
+                    raise
+                self._divert(error)
+            else:
+                self.is_down = False
+                return
+        if hits:
+            await self.spool.append([_encode(hit) for hit in hits])
+
+    async def start(self) -> None:
+        """Take over what earlier processes left, and begin to look after the spool."""
+        if self.spool is None:
+            return
+        if (obstacle := self.spool.obstacle()) is not None:
+            logger.warning(
+                "Hits cannot be kept while the database is away: %s. Give Config(spool_path=…) a directory on a local "
+                "disk, or 'off'",
+                obstacle,
+            )
+        await self._adopt(self.spool)
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(
+                self._look_after(self.spool), name="goodanalytics spool"
+            )
+
+    async def stop(self) -> None:
+        """Finish what is under way; what lies in the spool stays there for the next start."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        await self.primary.stop()
+        if self.spool is not None:
+            await self.spool.close()
+
+    async def settle(self) -> None:
+        """
+        Return when every hit that was taken is in the primary.
+
+        Raises:
+            DatabaseUnavailable: The spool has hits and the primary does not answer.
+        """
+        await self.primary.stop()
+        if self.spool is not None and self._is_diverted:
+            await self._drain(self.spool)
+
+    def _divert(self, error: Exception) -> None:
+        if not self.is_down and self.spool is not None:
+            self._report(error, f"writing to the log; hits go to {self.spool.directory} until it answers")
+        self.is_down = self._is_diverted = True
+        self._fell.set()
+
+    async def _look_after(self, spool: Spool) -> None:
+        while True:
+            try:
+                await self._adopt(spool)
+                if self._is_diverted:
+                    await self._drain(spool)
+            except Exception as error:  # noqa: BLE001  # the next look may find it better
+                if cannot_take(error):
+                    self._divert(error)
+                elif not isinstance(error, Busy):
+                    self._report(error, f"draining the spool in {spool.directory}")
+            self._fell.clear()
+            if self._is_diverted:
+                await asyncio.sleep(PROBE)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._fell.wait(), ADOPT)
+
+    async def _adopt(self, spool: Spool) -> None:
+        await spool.adopt()
+        if spool.pending:
+            self._is_diverted = True
+
+    async def _drain(self, spool: Spool) -> None:
+        """Hand everything over, oldest first, and let new hits go to the primary again."""
+        async with self._draining:
+            count = 0
+            try:
+                while not spool.is_idle:
+                    batch = await spool.oldest(DRAIN_HITS)
+                    if batch is None:
+                        await spool.settle()
+                        continue
+                    await self.primary.append_encoded(batch.bodies)
+                    self.is_down = False
+                    await spool.forget(batch)
+                    count += len(batch.bodies)
+                    if spool.pending < DRAIN_HITS:
+                        self._gate.clear()  # rule 2; not before the primary has answered
+                self._is_diverted = False
+            finally:
+                self._gate.set()
+            await spool.tidy()
+            logger.info("The log answers; %d hits were brought to it from %s", count, spool.directory)
+
+
+def cannot_take(error: Exception) -> bool:
+    """Whether *error* is about the primary and its way, so that another place may take the same hits."""
+    return is_lost(error) or isinstance(error, SQLAlchemyError | asyncpg.PostgresError)

@@ -56,6 +56,7 @@ class _Append:
 
     rows: list[tuple[int, UUID, bytes]]
     size: int
+    since: float  # of the loop's clock
     done: asyncio.Future[None]
 
 
@@ -85,10 +86,22 @@ def shard_of(hit: Hit) -> int:
 
 
 class PostgresLog:
-    """The log in the table `hits` of our schema. One per process; use it from one event loop."""
+    """
+    The log in the table `hits` of our schema. One per process; use it from one event loop.
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], new_id: Callable[[], UUID]) -> None:
+    Args:
+        patience: How long an append waits for an answer; without end when left out.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+        patience: timedelta | None = None,
+    ) -> None:
         self._database = database
+        self._patience = None if patience is None else patience.total_seconds()
         self._table = database.tables.hits
         self._rejected = database.tables.rejected_hits
         self._lock_space = zlib.crc32(f"goodanalytics log {database.tables.schema}".encode()) - 2**31
@@ -97,6 +110,7 @@ class PostgresLog:
         self._rows = 0
         self._bytes = 0
         self._flushes: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
     async def append(self, hits: Sequence[Hit]) -> None:
@@ -107,19 +121,31 @@ class PostgresLog:
             Busy: Too much is waiting already.
             DatabaseUnavailable: The database does not answer.
         """
-        if not hits:
-            return
-        rows = [(shard_of(hit), self._ids(), _encode(hit)) for hit in hits]
+        if hits:
+            await self._queue([(shard_of(hit), self._ids(), _encode(hit)) for hit in hits])
+
+    async def append_encoded(self, bodies: Sequence[bytes]) -> None:
+        """
+        Return when hits that were encoded before are durable, as `append` does.
+
+        One that cannot be read goes into the log too: there the worker sets it aside and says so.
+        """
+        read = [(_read(body), body) for body in bodies]
+        await self._queue([(0 if hit is None else shard_of(hit), self._ids(), body) for hit, body in read])
+
+    def _queue(self, rows: list[tuple[int, UUID, bytes]]) -> asyncio.Future[None]:
+        """Done when *rows* are durable."""
         size = sum(len(body) for _, _, body in rows)
         if self._rows + len(rows) > WAITING_ROWS or self._bytes + size > WAITING_BYTES:
             raise Busy
-        mine = _Append(rows, size, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        mine = _Append(rows, size, loop.time(), loop.create_future())
         self._waiting.append(mine)
         self._rows += len(rows)
         self._bytes += size
         if len(self._flushes) < FLUSHES:
             self._start_flush()
-        await mine.done
+        return mine.done
 
     def _start_flush(self) -> None:
         task = asyncio.get_running_loop().create_task(self._flush())
@@ -128,14 +154,19 @@ class PostgresLog:
 
     async def _flush(self) -> None:
         """Write batches until nobody waits."""
+        loop, flush = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
         while self._waiting:
             batch = [self._waiting.popleft()]
             count = len(batch[0].rows)
             while self._waiting and count + len(self._waiting[0].rows) <= FLUSH_ROWS:
                 batch.append(self._waiting.popleft())
                 count += len(batch[-1].rows)
+            rows = [row for waiting in batch for row in waiting.rows]
+            deadline = None
+            if self._patience is not None:
+                deadline = loop.call_at(batch[0].since + self._patience, self._give_up, flush, batch)
             try:
-                await self._copy([row for waiting in batch for row in waiting.rows])
+                await self._copy(rows)
             except DatabaseUnavailable as error:
                 # Whoever waits behind would hear the same, only later: one time-out for each batch.
                 self._answer([*batch, *self._waiting], error)
@@ -148,8 +179,21 @@ class PostgresLog:
             else:
                 self._answer(batch, None)
                 self._wake.set()
+            finally:
+                if deadline is not None:
+                    deadline.cancel()
         # Not left to the callback: until that runs, an append would count this flush as one that still writes.
-        self._flushes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._flushes.discard(flush)
+
+    def _give_up(self, flush: asyncio.Task[None], batch: list[_Append]) -> None:
+        """Tell everybody that nobody answers, without waiting until the connection is closed as well."""
+        self._answer([*batch, *self._waiting], DatabaseUnavailable(f"No answer within {self._patience} s"))
+        batch.clear()  # they were told
+        self._waiting.clear()
+        self._flushes.discard(flush)
+        self._given_up.add(flush)
+        flush.add_done_callback(self._given_up.discard)
+        flush.cancel()
 
     def _answer(self, told: Sequence[_Append], error: Exception | None) -> None:
         """Tell those who wait what became of their hits; a caller may be gone."""
@@ -281,8 +325,8 @@ class PostgresLog:
 
     async def stop(self) -> None:
         """Wait for the flushes that are under way."""
-        while self._flushes:
-            await asyncio.gather(*self._flushes, return_exceptions=True)
+        while self._flushes or self._given_up:
+            await asyncio.gather(*self._flushes, *self._given_up, return_exceptions=True)
 
 
 def _read(body: bytes) -> Hit | None:

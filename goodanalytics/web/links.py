@@ -9,7 +9,8 @@ all the same: a visitor who is sent away costs more than a click.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.cookies import CookieError
@@ -27,7 +28,7 @@ from goodanalytics.core.sources import Source
 from goodanalytics.errors import DatabaseUnavailable, GoodAnalyticsError, NotFound
 from goodanalytics.hooks import Hooks
 from goodanalytics.store import catalog
-from goodanalytics.store.database import Database
+from goodanalytics.store.database import Database, is_lost
 from goodanalytics.web import path_below
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookie, cookies_for
@@ -38,6 +39,9 @@ FRESH = timedelta(seconds=1)
 """How long a link is taken from memory. A change takes effect everywhere within this time."""
 
 MAX_CACHED = 10_000  # links
+
+LOOK_UP_SECONDS = 2
+"""How long the database may take to find a link."""
 
 
 class Gone(GoodAnalyticsError):
@@ -51,11 +55,13 @@ class Catalogue:
     """
     The links by address, from memory while fresh.
 
-    When the database does not answer, an old copy is better than no redirect.
+    When the database does not answer, an old copy is better than no redirect; while *is_down* says so, nobody is asked
+    about a link that is in memory.
     """
 
     config: Config
     database: Database
+    is_down: Callable[[], bool] = lambda: False
     _cached: dict[tuple[UUID, str, str], tuple[datetime, Link | None]] = field(default_factory=dict)
 
     async def find(self, workspace_id: UUID, host: str, key: str) -> Link:
@@ -79,14 +85,16 @@ class Catalogue:
     async def _look_up(self, workspace_id: UUID, domain: str, key: str, now: datetime) -> Link | None:
         address = (workspace_id, domain, key)
         cached = self._cached.get(address)
-        if cached is not None and now - cached[0] < FRESH:
+        if cached is not None and (now - cached[0] < FRESH or self.is_down()):
             return cached[1]
         try:
-            async with self.database.connect() as conn:
+            async with asyncio.timeout(LOOK_UP_SECONDS), self.database.connect() as conn:
                 link = await catalog.find_by_address(conn, self.database.tables, workspace_id, domain, key)
-        except DatabaseUnavailable:
-            if cached is None:
+        except Exception as error:
+            if not is_lost(error):
                 raise
+            if cached is None:
+                raise DatabaseUnavailable from error
             return cached[1]
         if len(self._cached) >= MAX_CACHED:
             self._cached.clear()
@@ -97,9 +105,16 @@ class Catalogue:
 class Redirect:
     """An ASGI app, mounted at `link_path`, and answering every path of a link domain."""
 
-    def __init__(self, config: Config, database: Database, log: Log, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        log: Log,
+        hooks: Hooks,
+        is_down: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._config = config
-        self._catalogue = Catalogue(config, database)
+        self._catalogue = Catalogue(config, database, is_down)
         self._log = log
         self._hooks = hooks
         self._gate = Gate(config, "redirects")

@@ -156,7 +156,12 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
                     stderr=log,
                     pass_fds=pass_fds,
                     cwd=HERE.parent.parent,
-                    env={**ours, "GOODANALYTICS_SECRET_KEY": SECRET, **settings},
+                    env={
+                        **ours,
+                        "GOODANALYTICS_SECRET_KEY": SECRET,
+                        "GOODANALYTICS_SPOOL_PATH": "off",
+                        **settings,
+                    },
                 )
             process = Process(child, output)
             running.callback(process.kill)

@@ -155,9 +155,9 @@ async def hold(engine) -> None:
 async def test_a_copy_whose_answer_was_lost_is_acknowledged_when_it_is_found_in_the_log(analytics):
     """A repeated COPY that meets its own rows knows that the first one was committed."""
     rows = [(1, uuid4(), b"body")]
-    await analytics.log._copy_once(rows)
+    await analytics.log.primary._copy_once(rows)
 
-    await analytics.log._copy_again(rows)
+    await analytics.log.primary._copy_again(rows)
 
     async with analytics.database.connect() as conn:
         found = await conn.execute(text("SELECT id FROM good_analytics.hits"))
@@ -178,7 +178,7 @@ async def test_when_nobody_answers_all_who_wait_are_told_after_one_try(analytics
 
     assert {type(answer) for answer in answers} == {DatabaseUnavailable}
     assert len(tries) <= log.FLUSHES
-    assert waiting.log._rows == waiting.log._bytes == 0
+    assert waiting.log.primary._rows == waiting.log.primary._bytes == 0
     for _, writer in tries:
         writer.close()
     mute.close()

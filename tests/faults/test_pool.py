@@ -82,7 +82,7 @@ async def test_a_connection_that_comes_free_in_time_serves_all_who_waited(
     """Within the pool's patience beacons just wait."""
     async with engine.connect():
         waiting = [asyncio.ensure_future(beacon(client)) for _ in range(20)]
-        await wait_until(lambda: analytics.log._rows == 20, "all of them wait")
+        await wait_until(lambda: analytics.log.primary._rows == 20, "all of them wait")
     answers = await asyncio.gather(*waiting)
     await analytics.drain()
 
@@ -141,7 +141,7 @@ async def test_an_app_that_starts_before_its_database_says_so(tables):
     """A wrong address ends the start with the address in the message."""
     analytics = Analytics(
         "postgresql+asyncpg://goodanalytics@/shop?host=/nowhere",
-        Config(secret_key="for-tests-only-" + "0" * 32),
+        Config(secret_key="for-tests-only-" + "0" * 32, spool_path="off"),
     )
 
     with pytest.raises(DatabaseUnavailable, match=r"/shop\?host=%2Fnowhere"):

@@ -69,7 +69,7 @@ async def test_a_worker_that_is_stopped_within_a_batch_leaves_it_to_the_next_sta
         analytics.worker.start()
         await wait_until(lambda: ask(analytics, within), "the worker is within a batch")
         await analytics.worker.stop()
-        analytics.log._wake.clear()
+        analytics.log.primary._wake.clear()
         assert set(await events(analytics)) in (set(), {one.id for one in sent})
         if await events(analytics):
             break
@@ -129,7 +129,7 @@ async def test_a_batch_that_loses_to_another_transaction_stays_in_the_log(analyt
 
 async def claim_and_fail(analytics) -> None:
     async with analytics.database.begin() as conn:
-        assert len(await analytics.log.claim(conn, 10)) == 1
+        assert len(await analytics.log.primary.claim(conn, 10)) == 1
         raise ZeroDivisionError
 
 

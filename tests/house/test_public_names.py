@@ -25,14 +25,14 @@ PROMISED = {
     "analytics.links": "create get list update archive",
     "analytics.reports": "query realtime",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
-    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error",
+    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path",
 }
 LATER = {
     "analytics": "qr refund platforms webhooks live",
     "analytics.visitors": "export",
     "analytics.links": "stats clicks share_urls qr import_ export",
     "analytics.reports": "funnel retention journeys attribution experiment",
-    "config": "bots spool_path retention platforms dispatch_policy hooks",
+    "config": "bots retention platforms dispatch_policy hooks",
 }
 COMMANDS = ["demo", "doctor", "forget", "migrate", "replay", "worker"]
 COMMANDS_LATER = [

@@ -195,7 +195,7 @@ async def test_a_browsers_hits_are_claimed_in_their_order(analytics: Analytics, 
     seen: list[str | None] = []
     while True:
         async with analytics.database.begin() as conn:
-            entries = await analytics.log.claim(conn, 7)
+            entries = await analytics.log.primary.claim(conn, 7)
         if not entries:
             break
         seen += [entry.hit.title for entry in entries if entry.hit is not None]
