@@ -41,6 +41,9 @@ from goodanalytics.core.tombstones import FOR_EVER
 from goodanalytics.core.visitors import Visitor
 
 DAY = timedelta(days=1)
+UNUSED = "nobody was seen on it yet"
+"""What stands in `Visitor.bot` of a shared device until its first hit: so long it is no visitor to count."""
+
 Key = tuple[UUID, str, str]
 """A value: workspace, kind, value."""
 
@@ -226,7 +229,7 @@ class People:
         decision, aparts = identity.decide(said, candidates, parted, self._rules)
         match decision:
             case New():
-                row = self._new_visitor(hit, "visitor")
+                row = self._new_visitor(hit, "visitor", hit.client.bot)
             case Merge():
                 self._merge(hit, decision)
                 row = self.rows[hit.workspace_id, decision.visitor]
@@ -320,7 +323,7 @@ class People:
 
     # What changes ----------------------------------------------------------------------------------------------------
 
-    def _new_visitor(self, hit: Hit, purpose: str) -> Visitor:
+    def _new_visitor(self, hit: Hit, purpose: str, bot: str | None) -> Visitor:
         new_id = derived_id(hit.id, hit.occurred_at, purpose)
         row = Visitor(
             workspace_id=hit.workspace_id,
@@ -328,7 +331,7 @@ class People:
             canonical_id=new_id,
             first_seen_at=hit.occurred_at,
             last_seen_at=hit.occurred_at,
-            bot=hit.client.bot,
+            bot=bot,
         )
         self.put(row)
         self.made.add((row.workspace_id, row.id))
@@ -413,7 +416,7 @@ class People:
         owners = {visitor_id for visitor_id, until in former if until > since} | {row.id}
         is_shared = len(owners) >= self._rules.people_per_device
         if is_shared:
-            row = self._new_visitor(hit, "shared device")
+            row = self._new_visitor(hit, "shared device", UNUSED)
         now = msgspec.structs.replace(
             known,
             visitor_id=row.id,

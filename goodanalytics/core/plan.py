@@ -26,6 +26,7 @@ from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, Kind
 from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
 from goodanalytics.core.people import (
+    UNUSED,
     ClickFacts,
     ConflictRow,
     FormerIdentityRow,
@@ -395,6 +396,8 @@ class Plan:
                 total_pageviews=row.total_pageviews + (hit.event_type is EventType.PAGEVIEW),
                 total_events=row.total_events + (not is_ping),
             )
+        elif row.bot == UNUSED:
+            row = msgspec.structs.replace(row, bot=hit.client.bot)
         row = msgspec.structs.replace(
             row,
             first_seen_at=min(row.first_seen_at, hit.occurred_at),
