@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
-from goodanalytics.platforms import Conversion, Outcome, Request, Response, Version, by_status, unfit
+from goodanalytics.platforms import Conversion, Kind, Outcome, Request, Response, Version, by_status, unfit
 
 
 class Crm:
     name, version, max_batch, max_age = "crm", Version("v1"), 100, timedelta(days=30)
-    events: Mapping[Any, str] = {"lead": "new", "sale": "won"}  # what the CRM calls our leads and sales
+    events: Mapping[Kind, str] = {"lead": "new", "sale": "won"}  # what the CRM calls our leads and sales
     secrets = frozenset({"token"})
 
     def skip(self, conversion: Conversion, now: datetime) -> str | None:
