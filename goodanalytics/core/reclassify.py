@@ -179,9 +179,9 @@ def _process(
     """Process the events once more, under the verdicts of *judge*, on visitors of whom nothing is known yet."""
     verdicts = {_key(row): judge(row) for row in ordered}
     recorded = {row["id"] for row in ordered}
-    # A visitor that none of these events made was made by a hit that is not here (it only asked who it is, or its event
-    # went to another person): what was found then stays.
-    makers = {derived_id(row["id"], row["occurred_at"], "visitor"): row for row in ordered}
+    first: dict[UUID, Row] = {}
+    for row in ordered:
+        first.setdefault(row["visitor_id"], row)
     blank = {
         (v.workspace_id, v.id): Visitor(
             workspace_id=v.workspace_id,
@@ -189,7 +189,7 @@ def _process(
             canonical_id=v.id,
             first_seen_at=v.first_seen_at,
             last_seen_at=v.last_seen_at,
-            bot=verdicts[_key(makers[v.id])] if v.id in makers else v.bot,
+            bot=verdicts[_key(first[v.id])] if v.id in first else None,
         )
         for v in past.visitors
     }
