@@ -6,7 +6,6 @@ The error tree. Every error names the thing, the value and the cure, and carries
     ├─ SchemaError (503)            the tables are missing, too old, too new or somebody else's
     ├─ DatabaseUnavailable (503)    nothing answers at the database's address
     ├─ EmbeddedError (500)          the embedded PostgreSQL cannot start
-    ├─ NotRunning (500)             used before `async with analytics:` or its lifespan
     ├─ InvalidInput (422)           a caller's value is out of its bounds
     │  └─ InvalidBody (400)         an HTTP body cannot be read; says where
     ├─ NotFound (404)               no such visitor, link, …, in this workspace
@@ -50,10 +49,6 @@ class DatabaseUnavailable(GoodAnalyticsError):
 
 class EmbeddedError(GoodAnalyticsError):
     """The embedded PostgreSQL cannot start."""
-
-
-class NotRunning(GoodAnalyticsError):
-    """Analytics is not running. Use `async with analytics:`, `analytics.wrap(app)` or `analytics.lifespan`."""
 
 
 class InvalidInput(GoodAnalyticsError):

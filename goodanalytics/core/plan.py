@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -217,7 +217,7 @@ class Plan:
             return understood
         if click.source.is_direct or not self._is_landing(understood, visitor):
             return understood
-        return msgspec_replace(understood, source=click.source)
+        return replace(understood, source=click.source)
 
     def _catch_up(self, understood: Understood, visitor: Visitor) -> None:
         """
@@ -423,12 +423,6 @@ class Plan:
     def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
         row = self._rows[visitor.workspace_id, visitor.id]
         self._people.put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
-
-
-def msgspec_replace(understood: Understood, *, source: Source) -> Understood:
-    """*understood* with another source."""
-    values = {name: getattr(understood, name) for name in Understood.__slots__}
-    return Understood(**{**values, "source": source})
 
 
 def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:

@@ -40,7 +40,7 @@ COMMANDS_LATER = [
 ]  # fmt: skip
 ERRORS = [
     "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",
-    "InvalidBody", "InvalidInput", "NotFound", "NotRunning", "SchemaError", "Unauthorized",
+    "InvalidBody", "InvalidInput", "NotFound", "SchemaError", "Unauthorized",
 ]  # fmt: skip
 
 
