@@ -74,7 +74,9 @@ class Analytics(Verbs):
         self.reports = facade.Reports(config, self.database)
         redirect = Redirect(config, self.database, self.log, self.hooks, is_down=lambda: self.log.is_down)
         self.redirect: ASGIApp = redirect
-        self.tracker: ASGIApp = Tracker(config, self.log, redirect)
+        tracker = Tracker(config, self.log, redirect)
+        self.tracker: ASGIApp = tracker
+        self._doors = {f"{config.mount}/t/event": tracker.event}
         self.api: ASGIApp = api.app(config, self.database, self.ingest)
         self.dashboard: ASGIApp = dashboard.app(config, self.database)
         self.health: ASGIApp = Health(config, self.database)
@@ -167,7 +169,7 @@ class Analytics(Verbs):
 
     def wrap(self, app: HostApp) -> ASGIApp:
         """*app* with everything: middleware, our paths, and our life tied to its own."""
-        return House(app, self.config, self.rooms, self.start, self.stop)
+        return House(app, self.config, self.rooms, self.start, self.stop, self._doors)
 
     def middleware(self, app: HostApp) -> ASGIApp:
         """*app* with the middleware alone. The host mounts the rooms and runs `lifespan`."""

@@ -25,10 +25,9 @@ from contextlib import suppress
 from typing import Protocol
 
 import asyncpg
-import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from goodanalytics.core.hits import Hit
+from goodanalytics.core.raw import Entry, encoded
 from goodanalytics.errors import Busy
 from goodanalytics.log.spool import Spool
 from goodanalytics.store.database import is_lost
@@ -39,17 +38,22 @@ DRAIN_HITS = 500  # in one append to the primary
 
 logger = logging.getLogger("goodanalytics")
 
-_encode = msgspec.msgpack.Encoder().encode
-
 
 class HitLog(Protocol):
     """Whatever makes hits durable."""
 
-    async def append(self, hits: Sequence[Hit]) -> None:
-        """Return when *hits* are durable."""
+    async def append(self, hits: Sequence[Entry]) -> None:
+        """Return when *hits*, read or raw, are durable."""
+
+
+class Primary(HitLog, Protocol):
+    """Where hits shall be."""
+
+    def queue(self, hits: Sequence[Entry]) -> asyncio.Future[None]:
+        """`append` without a coroutine around it: done when *hits* are durable. Raises `Busy` at once."""
 
     async def append_encoded(self, bodies: Sequence[bytes]) -> None:
-        """Return when hits that were encoded (msgpack) before are durable; one that cannot be read is kept as well."""
+        """Return when hits that were encoded (`core.raw`) before are durable; one that cannot be read is kept as well."""
 
     async def stop(self) -> None:
         """Finish what is under way."""
@@ -66,7 +70,7 @@ class SafeLog:
     """
 
     def __init__(
-        self, primary: HitLog, spool: Spool | None, report: Callable[[BaseException, str], None]
+        self, primary: Primary, spool: Spool | None, report: Callable[[BaseException, str], None]
     ) -> None:
         self.primary = primary
         self.spool = spool
@@ -79,9 +83,9 @@ class SafeLog:
         self._draining = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
-    async def append(self, hits: Sequence[Hit]) -> None:
+    async def append(self, hits: Sequence[Entry]) -> None:
         """
-        Return when *hits* are durable, in the primary or in the spool.
+        Return when *hits*, read or raw, are durable, in the primary or in the spool.
 
         Raises:
             Busy: They are not: too much is waiting, or the spool has no room.
@@ -94,7 +98,7 @@ class SafeLog:
             await self._gate.wait()
         if not self._is_diverted:
             try:
-                await self.primary.append(hits)
+                await self.primary.queue(hits)
             except Exception as error:
                 if not cannot_take(error):
                     raise
@@ -103,7 +107,7 @@ class SafeLog:
                 self.is_down = False
                 return
         if hits:
-            await self.spool.append([_encode(hit) for hit in hits])
+            await self.spool.append([encoded(hit) for hit in hits])
 
     async def start(self) -> None:
         """Take over what earlier processes left, and begin to look after the spool."""

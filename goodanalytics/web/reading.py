@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from uuid import UUID
 
@@ -19,9 +20,9 @@ from starlette.types import Scope
 
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
+from goodanalytics.core.clients import client_of
 from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
 from goodanalytics.core.identity import stands_for_nobody
-from goodanalytics.core.places import from_headers
 from goodanalytics.core.urls import parameters
 from goodanalytics.ingest import is_excluded
 
@@ -30,9 +31,6 @@ SCOPE_KEY = "goodanalytics"
 
 _NOT_IN_A_WORD = re.compile(r"[^ !-:<-~]")
 """What a value between semicolons cannot hold."""
-
-MAX_USER_AGENT = 512  # characters
-MAX_HINT = 256  # characters
 
 
 @dataclass(slots=True)
@@ -101,7 +99,7 @@ def read_visit(scope: Scope, config: Config) -> Visit:
     cookies = cookies_of(headers)
     is_proxied = _is_trusted(_peer(scope), config)
     address = _address(scope, headers, config)
-    known = _usable(cookies.get(config.cookies.anonymous))
+    known = usable(cookies.get(config.cookies.anonymous))
     landed_with = _landed_with(scope)
     scheme = headers.get("x-forwarded-proto", "") if is_proxied else ""
     return Visit(
@@ -110,7 +108,7 @@ def read_visit(scope: Scope, config: Config) -> Visit:
         cookies=cookies,
         host=headers.get("host", "").lower(),
         is_secure=(scheme or scope.get("scheme", "http")).split(",")[0].strip() in ("https", "wss"),
-        client=_client(address, headers, config),
+        client=client_of(address, headers, config.geo_headers),
         anonymous_id=known or config.new_token(),
         is_new=known is None,
         click_id=landed_with or uuid_or_none(cookies.get(config.cookies.click)),
@@ -152,27 +150,17 @@ def client_address(scope: Scope, config: Config) -> str | None:
     return _address(scope, headers_of(scope), config)
 
 
-def _client(address: str | None, headers: Mapping[str, str], config: Config) -> Client:
-    user_agent = text(headers.get("user-agent"), MAX_USER_AGENT)
-    verdict = bots.judge(user_agent)
-    place = from_headers(headers, config.geo_headers)
-    return Client(
-        ip=address,
-        user_agent=user_agent,
-        hints={name: value[:MAX_HINT] for name, value in headers.items() if name.startswith("sec-ch-ua")},
-        country=None if place is None else place.country,
-        language=text(headers.get("accept-language", "").split(",")[0].split(";")[0], 35),
-        bot=verdict.reasons[0] if verdict.bot else None,
-        bot_version=bots.VERSION,
-    )
-
-
 def _address(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
-    address = _peer(scope)
+    return address_behind(_peer(scope), headers.get("x-forwarded-for", ""), config)
+
+
+def address_behind(peer: str | None, forwarded: str, config: Config) -> str | None:
+    """The visitor's address: *peer*, or where that is a trusted proxy, what *forwarded* says. See the module's rule."""
+    address = peer
     if not _is_trusted(address, config):
         return address
-    for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
-        found = _ip(hop)
+    for hop in reversed(forwarded.split(",")):
+        found = peer_of(hop)
         if found is None:
             return address
         address = found
@@ -183,10 +171,12 @@ def _address(scope: Scope, headers: Mapping[str, str], config: Config) -> str | 
 
 def _peer(scope: Scope) -> str | None:
     client = scope.get("client")
-    return _ip(client[0]) if client else None
+    return peer_of(client[0]) if client else None
 
 
-def _ip(value: str) -> str | None:
+@lru_cache(maxsize=8192)
+def peer_of(value: str) -> str | None:
+    """*value* as an address, without port, brackets and zone; `None` when it is none."""
     value = value.strip().strip('"')
     if value.startswith("["):
         value = value[1:].partition("]")[0]
@@ -239,7 +229,9 @@ def _landed_with(scope: Scope) -> UUID | None:
     return uuid_or_none(values.get("ga_id"))
 
 
-def _usable(anonymous_id: str | None) -> str | None:
+@lru_cache(maxsize=8192)
+def usable(anonymous_id: str | None) -> str | None:
+    """*anonymous_id*, if a browser may be known by it."""
     return (
         anonymous_id
         if anonymous_id
