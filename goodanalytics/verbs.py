@@ -26,7 +26,7 @@ from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.ingest import Ingest
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
-from goodanalytics.web.reading import renew, visit_of
+from goodanalytics.web.reading import visit_of
 
 Person = Visitor | UUID | str
 """A visitor, given as the value that we handed out, or as its id."""
@@ -186,7 +186,7 @@ class Verbs:
         The middleware then sets a new cookie, and what is done on the browser next is nobody's until somebody signs in.
         """
         scope = request if isinstance(request, dict) else request.scope
-        renew(scope, self.config)
+        visit_of(scope, self.config).renew()
 
     def _browser_of(self, request: Any) -> str | None:
         """The cookie of *request*'s browser, which its answer then sets; `None` when it may not be followed."""

@@ -10,7 +10,6 @@ the `Tracker`, which has the words for it. So there is nothing here that a clien
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
@@ -24,13 +23,10 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import PIXELS, RawBeacon, is_sound
+from goodanalytics.core.raw import RawBeacon, is_sound
 from goodanalytics.log import HitLog
+from goodanalytics.web.glance import KNOWN, Glance, Headers
 from goodanalytics.web.limits import Gate
-from goodanalytics.web.reading import address_behind, peer_of, usable
-
-KNOWN: Final = 8192
-"""Of how many hosts, machines and addresses what we found is remembered. To find it again takes microseconds."""
 
 _ACCEPTED: Final[Message] = {
     "type": "http.response.start",
@@ -42,13 +38,7 @@ _ACCEPTED: Final[Message] = {
 }
 _END: Final[Message] = {"type": "http.response.body", "body": b""}
 
-_PREFETCH: Final = frozenset((b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"))
-_PRIVACY: Final = frozenset((b"sec-gpc", b"dnt"))
 _HINTS: Final = tuple(name.encode() for name in HINTS)
-
-
-_Browser = tuple[str, bytes | None, dict[bytes, bytes]]
-"""What a browser's cookies say: its id, its click, and the pixels' marks."""
 
 
 class Longer(Protocol):
@@ -76,22 +66,11 @@ class Beacons:
         self._append = log.append
         self._lets_in = gate.lets_in
         self._longer = longer
-        # A host's own rules want to see the request as it is.
-        self._is_open = not (config.exclude or config.exclude_ips or config.limiter)
-        self._unusual = _PREFETCH | (_PRIVACY if config.respect_privacy_signals else frozenset())
-        names = config.cookies
-        self._anonymous, self._click, self._ignore = (
-            name.encode() for name in (names.anonymous, names.click, names.ignore)
-        )
-        wanted = b"|".join(map(re.escape, (self._anonymous, self._click, self._ignore, *PIXELS)))
-        # A quoted value is left to the longer way.
-        self._cookies = re.compile(rb"(?:^|; ?)(" + wanted + rb")=([^;\" ]*)(?![^;])").findall
-        self._browser = lru_cache(KNOWN)(self._read_cookies)
+        self._glance = Glance(config)
+        self._browser, self._address = self._glance.browser, self._glance.address
+        self._counts_itself = config.limiter is None
         self._workspace: Callable[[bytes], UUID] = lru_cache(KNOWN)(
             lambda host: config.workspace_of(host.decode("latin-1"))
-        )
-        self._address: Callable[[str, bytes], str | None] = lru_cache(KNOWN)(
-            lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,20 +92,18 @@ class Beacons:
         await send(_ACCEPTED)
         await send(_END)
 
-    def _is_plain(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    def _is_plain(self, scope: Scope, headers: Headers) -> bool:
         """Whether the request, as far as its head goes, needs nothing but to be taken."""
         host, origin = headers.get(b"host", b""), headers.get(b"origin")
         return (
             scope["method"] == "POST"
-            and self._is_open
-            and not scope["query_string"]
-            and len(headers) == len(scope["headers"])  # repeated ones are to be joined
-            and self._unusual.isdisjoint(headers)
+            and self._counts_itself
+            and self._glance.is_plain(scope, headers)
             and (origin is None or _is_of(host, origin))
             and not _is_bot(headers.get(b"user-agent"))
         )
 
-    def _raw(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> RawBeacon | None:
+    def _raw(self, scope: Scope, headers: Headers, body: bytes) -> RawBeacon | None:
         """The beacon, if it is sound and from a browser that we know; and counted, if it may be taken."""
         if len(body) > MAX_BODY or not is_sound(body):
             return None
@@ -152,13 +129,6 @@ class Beacons:
             pixels,
         )
 
-    def _read_cookies(self, header: bytes) -> _Browser | None:
-        cookies = dict(self._cookies(header))
-        anonymous_id = usable(cookies.pop(self._anonymous, b"").decode("latin-1"))
-        if anonymous_id is None or self._ignore in cookies:
-            return None
-        return anonymous_id, cookies.pop(self._click, None), cookies
-
 
 @lru_cache(maxsize=KNOWN)
 def _is_of(host: bytes, origin: bytes) -> bool:
@@ -171,7 +141,7 @@ def _is_bot(user_agent: bytes | None) -> bool:
     return bots.judge(None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
 
 
-def _country(headers: dict[bytes, bytes], names: Sequence[str]) -> str | None:
+def _country(headers: Headers, names: Sequence[str]) -> str | None:
     given = {name: headers.get(name.encode(), b"").decode("latin-1") for name in names}
     place = from_headers(given, names)
     return None if place is None else place.country

@@ -80,7 +80,7 @@ class House:
         return None
 
     def _is_link_domain(self, scope: Scope) -> bool:
-        host = headers_of(scope).get("host", "").lower()
+        host = headers_of(scope["headers"]).get("host", "").lower()
         return not {host, host.partition(":")[0]}.isdisjoint(self._link_domains)
 
     async def _start_late(self) -> None:

@@ -53,7 +53,7 @@ from goodanalytics.web import own_visits, path_below
 from goodanalytics.web.beacons import Beacons, body_of
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookies_for
-from goodanalytics.web.reading import Visit, renew, visit_of
+from goodanalytics.web.reading import Visit, visit_of
 
 PIXEL = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
@@ -252,12 +252,13 @@ class Tracker:
             response.headers.append("set-cookie", value)
         return response
 
-    async def _reset(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
+    async def _reset(self, visit: Visit, _scope: Scope, _receive: Receive) -> Response:
         """Let the browser start anew, as it does after `analytics.reset(request)`."""
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         response = Response(status_code=204, headers={"Cache-Control": "no-store"})
-        for value in cookies_for(renew(scope, self._config)):
+        visit.renew()
+        for value in cookies_for(visit):
             response.headers.append("set-cookie", value)
         return response
 
