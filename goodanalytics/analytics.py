@@ -79,7 +79,7 @@ class Analytics(Verbs):
         self._doors = {f"{config.mount}/t/event": tracker.event}
         self.api: ASGIApp = api.app(config, self.database, self.ingest)
         self.dashboard: ASGIApp = dashboard.app(config, self.database)
-        self.health: ASGIApp = Health(config, self.database)
+        self.health: ASGIApp = Health(config, self.database, self.log)
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
         self._is_running = False
@@ -184,6 +184,7 @@ class Analytics(Verbs):
             f"{mount}/dashboard": self.dashboard,
             f"{mount}/healthz": self.health,
             f"{mount}/readyz": self.health,
+            f"{mount}/metrics": self.health,
             mount: self.tracker,
             self.config.link_path: self.redirect,
         }

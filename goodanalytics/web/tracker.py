@@ -67,6 +67,8 @@ SCRIPT_V1 = "good-analytics.v1.js"
 SCRIPT_PATHS = frozenset(f"{folder}/{name}" for folder in ("", "/js") for name in (SCRIPT, SCRIPT_V1))
 
 EVENT = "/t/event"
+FIRE = b"durability=fire"
+"""The query of a beacon whose sender does not want to wait until it is safe."""
 
 SCRIPT_MAX_AGE = timedelta(hours=1)
 
@@ -171,16 +173,18 @@ class Tracker:
             return _problem(400, refusals_text(refusals), refusals)
         if not (hits := [hit for hit in hits if not self._is_of_excluded_page(hit, scope)]):
             return _dropped("excluded")
-        await self._log.append(hits)
-        return self._accepted(visit, hits, refusals)
+        if is_fired := scope["query_string"] == FIRE:
+            self._log.fire(hits)
+        else:
+            await self._log.append(hits)
+        return self._accepted(visit, hits, refusals, "; durability=fire" if is_fired else "")
 
-    def _accepted(self, visit: Visit, hits: Sequence[Hit], refusals: Sequence[Refused]) -> Response:
+    def _accepted(self, visit: Visit, hits: Sequence[Hit], refusals: Sequence[Refused], how: str) -> Response:
         response = Response(status_code=202)
         if refusals:
             response = _json(202, {"accepted": len(hits), "refused": [_shown(r) for r in refusals]})
-        response.headers["X-GoodAnalytics"] = visit.accepted + (
-            f"; refused={len(refusals)}" if refusals else ""
-        )
+        refused = f"; refused={len(refusals)}" if refusals else ""
+        response.headers["X-GoodAnalytics"] = f"{visit.accepted}{how}{refused}"
         response.headers["Cache-Control"] = "no-store"
         if visit.is_new and any(hit.signals.anonymous_id == visit.anonymous_id for hit in hits):
             for value in cookies_for(visit):
