@@ -4,7 +4,8 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → ledger.load → Plan.add for each (pure) → ledger.apply → commit → hooks
+    understand (pure) → ledger.receive → people.load → People.take for each (pure) → history.recall → Plan.add for each (pure)
+    → ledger.apply → commit → hooks
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
+from goodanalytics.core.identity import identifiers
+from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, ledger
+from goodanalytics.store import health, history, ledger
+from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
+from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
 ATTEMPTS = 8
@@ -107,12 +112,14 @@ class Ingest:
                 taken[key] = hit.digest
                 fresh.append((index, self.understand(hit)))
         for _ in range(ATTEMPTS if fresh else 0):
-            with suppress(ledger.Stale):
+            with suppress(Stale):
                 async with savepoint(conn) as inner:
-                    plan = await self._plan(inner, [understood for _, understood in fresh])
-                    decided = [(index, plan.add(understood)) for index, understood in fresh]
-                    await ledger.apply(inner, t, plan)
-                return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
+                    people, batch = await self._resolve(inner, [understood for _, understood in fresh])
+                    plan = await self._plan(inner, people, batch)
+                    decided = [plan.add(understood, taken) for understood, taken in batch]
+                    await ledger.apply(inner, t, people, plan)
+                outcomes |= {index: outcome for (index, _), outcome in zip(fresh, decided, strict=True)}
+                return [outcome for _, outcome in sorted(outcomes.items())]
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
         return [outcome for _, outcome in sorted(outcomes.items())]
@@ -128,31 +135,50 @@ class Ingest:
         """
         understood = self.understand(hit)
         for _ in range(ATTEMPTS):
-            with suppress(ledger.Stale):
+            with suppress(Stale):
                 async with self.database.trying(connection) as conn:
-                    plan = await self._plan(conn, [understood])
-                    outcome = plan.add(understood)
-                return foreseen(plan, hit, outcome)
+                    people, batch = await self._resolve(conn, [understood])
+                    plan = await self._plan(conn, people, batch, everybody=True)
+                    ((_, taken),) = batch
+                    plan.add(understood, taken)
+                return foreseen(people, plan, hit, taken)
         raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
 
-    async def _plan(self, conn: Any, batch: Sequence[Understood]) -> Plan:
-        session = self.config.session
-        state = await ledger.load(
+    async def _resolve(
+        self, conn: Any, batch: Sequence[Understood]
+    ) -> tuple[People, list[tuple[Understood, Taken | None]]]:
+        """Whose hits these are."""
+        state = await people_rows.load(
             conn,
             self.database.tables,
             [Evidence(u.hit.workspace_id, u.identifiers, u.hit.signals.visitor_id) for u in batch],
-            (min(u.hit.occurred_at for u in batch), max(u.hit.occurred_at for u in batch)),
-            session.timeout,
             self.config.graveyard,
         )
-        policy = SessionPolicy(session.timeout, session.split_on_source)
-        return Plan(state, policy, self.config.identity)
+        people = People(state, self.config.identity)
+        return people, [
+            (understood, people.take(understood.hit, understood.identifiers)) for understood in batch
+        ]
+
+    async def _plan(
+        self,
+        conn: Any,
+        people: People,
+        batch: Sequence[tuple[Understood, Taken | None]],
+        *,
+        everybody: bool = False,
+    ) -> Plan:
+        rules = self.config.session
+        past = await history.recall(
+            conn, self.database.tables, people, batch, rules.timeout, everybody=everybody
+        )
+        return Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
         parts = urls.parts(hit.url)
         return Understood(
             hit=hit,
+            identifiers=identifiers(hit, self.config.identity),
             source=sources.of_hit(hit, self.config.own_hosts),
             device=devices.parse(hit.client.user_agent, hit.client.hints, hit.client.touch_points),
             place=self._place(hit),
@@ -161,7 +187,6 @@ class Ingest:
             path=parts.path if hit.url is not None else None,
             referrer=urls.clean(hit.referrer),
             ip=kept_ip(hit.client.ip, self.config.keep_ip),
-            rules=self.config.identity,
         )
 
     def _place(self, hit: Hit) -> Place | None:

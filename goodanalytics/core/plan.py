@@ -1,8 +1,9 @@
 """
 What a batch of hits changes: the whole of processing without the database.
 
-`ingest` loads what the batch may touch into a `State`, adds the hits one after the other, and the ledger writes what came
-out. Each hit sees what the hits before it did, so a batch of 500 gives what 500 batches of one would.
+First `core.people` says whose each hit is, then this file what it changes about them: `ingest` loads what was known of those
+who take hits into a `History`, adds the hits one after the other, and the ledger writes what came out. Each hit sees what
+the hits before it did, so a batch of 500 gives what 500 batches of one would.
 
 1. Rows are read, changed as values, and written once. Nothing here knows SQL or the time of day.
 2. Every id that is made comes from the hit's own id (`derived_id`), so processing a log again gives the same rows.
@@ -12,30 +13,20 @@ out. Each hit sees what the hits before it did, so a batch of 500 gives what 500
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core import identity, sessions
+from goodanalytics.core import sessions
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, Kind
-from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
-from goodanalytics.core.people import (
-    UNUSED,
-    ClickFacts,
-    ConflictRow,
-    FormerIdentityRow,
-    IdentityRow,
-    MergeRow,
-    People,
-    State,
-    derived_id,
-)
+from goodanalytics.core.identity_rows import Member, RowKey, derived_id
+from goodanalytics.core.people import UNUSED, People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.sessions import Moment, Session
 from goodanalytics.core.sources import Source
@@ -68,18 +59,18 @@ class Outcome:
         return self.hit_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Understood:
+class Understood(msgspec.Struct, frozen=True, kw_only=True):
     """
     A hit with what was read out of it.
 
     Attributes:
+        identifiers: The evidence of this hit.
         source: `None` when the hit cannot know where its visitor came from.
         ip: As it may be stored.
-        rules: What the host set about identity.
     """
 
     hit: Hit
+    identifiers: tuple[Identifier, ...]
     source: Source | None
     device: Device
     place: Place | None
@@ -88,12 +79,30 @@ class Understood:
     path: str | None
     referrer: str | None
     ip: str | None
-    rules: IdentityRules = DEFAULT_RULES
 
-    @property
-    def identifiers(self) -> tuple[Identifier, ...]:
-        """The evidence of this hit."""
-        return identity.identifiers(self.hit, self.rules)
+
+@dataclass(frozen=True, slots=True)
+class ClickFacts:
+    """Where a click came from, for the landing that follows it."""
+
+    source: Source
+    link_id: UUID | None
+
+
+@dataclass(slots=True)
+class History:
+    """
+    What is known before the batch of those who take its hits, as far as these can touch it.
+
+    Attributes:
+        visitors: The rows that take hits.
+        sessions: Their visits that may be going on, and those of everybody's company (`Taken`).
+        clicks: Where the clicks that the batch names came from.
+    """
+
+    visitors: dict[RowKey, Visitor] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    clicks: dict[RowKey, ClickFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,57 +115,41 @@ class SessionPolicy:
 
 class Plan:
     """
-    The changes of one batch.
+    What a batch changes about those who take its hits.
 
     Attributes:
         events: New rows.
     """
 
-    def __init__(self, state: State, policy: SessionPolicy, rules: IdentityRules = DEFAULT_RULES) -> None:
+    def __init__(self, people: People, history: History, policy: SessionPolicy) -> None:
         self._policy = policy
-        self._people = People(state, rules)
-        self._rows = self._people.rows
-        self._clicks = state.clicks
-        self._visits: dict[tuple[UUID, UUID], dict[UUID, Session]] = defaultdict(dict)
-        for session in state.sessions:
+        self._people = people
+        self._before = history.visitors
+        self._rows = dict(history.visitors)
+        for (workspace_id, new_id), (at, bot) in people.made.items():
+            self._rows[workspace_id, new_id] = Visitor(
+                workspace_id=workspace_id, id=new_id, canonical_id=new_id, first_seen_at=at, last_seen_at=at, bot=bot
+            )  # fmt: skip
+        self._clicks = history.clicks
+        self._visits: dict[RowKey, dict[UUID, Session]] = defaultdict(dict)
+        self._visits_before: dict[RowKey, Session] = {}
+        for session in history.sessions:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
+            self._visits_before[session.workspace_id, session.id] = session
         self.events: list[dict[str, Any]] = []
-        self._touched_sessions: dict[tuple[UUID, UUID], UUID] = {}
-
-    @property
-    def identities(self) -> list[IdentityRow]:
-        """Values that point to a visitor from this batch on."""
-        return self._people.identities
-
-    @property
-    def moved(self) -> list[tuple[IdentityRow, UUID]]:
-        """Browsers that changed hands, each with the visitor that it pointed to before the batch."""
-        return [self._people.moved[key] for key in sorted(self._people.moved)]
-
-    @property
-    def former(self) -> list[FormerIdentityRow]:
-        """Where those browsers pointed to, and until when."""
-        return self._people.former
-
-    @property
-    def merges(self) -> list[MergeRow]:
-        """New rows of the ledger."""
-        return self._people.merges
-
-    @property
-    def conflicts(self) -> dict[tuple[UUID, UUID], ConflictRow]:
-        """Who was kept apart, by hit and person."""
-        return self._people.conflicts
-
-    @property
-    def made(self) -> set[tuple[UUID, UUID]]:
-        """The visitors that were not there before the batch: workspace and id."""
-        return self._people.made
+        self._touched: set[RowKey] = set(people.made)
+        self._touched_sessions: dict[RowKey, UUID] = {}
 
     @property
     def visitors(self) -> list[Visitor]:
         """The rows of visitors that the batch made or changed, by id."""
-        return [self._rows[key] for key in sorted(self._people.touched)]
+        return [self._whole(key) for key in sorted(self._touched)]
+
+    @property
+    def members(self) -> list[Member]:
+        """Rows that only came to another person or name, by id; nothing else of them is loaded."""
+        keys = self._people.changed - self._touched
+        return [self._people.rows[key] for key in sorted(keys)]
 
     @property
     def sessions(self) -> list[Session]:
@@ -166,42 +159,54 @@ class Plan:
             for (workspace_id, session_id), visitor_id in sorted(self._touched_sessions.items())
         ]
 
+    def visitor_before(self, row: Visitor) -> Visitor | None:
+        """*row* as it was before the batch; `None` when the batch made it."""
+        return self._before.get((row.workspace_id, row.id))
+
+    def session_before(self, row: Session) -> Session | None:
+        """*row* as it was before the batch; `None` when the batch made it."""
+        return self._visits_before.get((row.workspace_id, row.id))
+
     def person(self, workspace_id: UUID, visitor_id: UUID) -> Visitor | None:
-        """The whole person behind a row, with the batch so far counted in."""
-        row = self._rows.get((workspace_id, visitor_id))
-        return None if row is None else fold(self._people.rows_of(workspace_id, row.canonical_id))
+        """The whole person behind a row, with the batch counted in; `History` must hold all rows of it."""
+        row = self._people.rows.get((workspace_id, visitor_id))
+        if row is None:
+            return None
+        return fold(
+            self._whole((workspace_id, one)) for one in self._people.members(workspace_id, row.canonical_id)
+        )
 
-    def add(self, understood: Understood) -> Outcome:
-        """Take one hit in: who, which visit, what changes."""
-        hit, offered = understood.hit, understood.identifiers
-        if self._people.forgotten(hit, offered):
+    def _whole(self, key: RowKey) -> Visitor:
+        """A row with the person and the name that it has after the batch."""
+        row, member = self._rows[key], self._people.rows[key]
+        if row.canonical_id == member.canonical_id and row.external_id == member.external_id:
+            return row
+        return msgspec.structs.replace(row, canonical_id=member.canonical_id, external_id=member.external_id)
+
+    def add(self, understood: Understood, taken: Taken | None) -> Outcome:
+        """Take one hit in, of which `People.take` said whose it is."""
+        hit = understood.hit
+        if taken is None:
             return Outcome(hit.id, "dropped", reason="forgotten")
-        visitor = self._people.identify(hit, offered)
         if hit.quiet:
-            return Outcome(hit.id, "resolved", visitor.canonical_id)
-        self.record(understood, visitor)
-        return Outcome(hit.id, "recorded", visitor.canonical_id)
+            return Outcome(hit.id, "resolved", taken.person_id)
+        self.record(understood, taken.visitor_id, taken.company)
+        return Outcome(hit.id, "recorded", taken.person_id)
 
-    def record(self, understood: Understood, visitor: Visitor) -> None:
-        """Take in a hit that is known to be *visitor*'s: which visit, what changes."""
+    def record(self, understood: Understood, visitor_id: UUID, company: Collection[UUID] = ()) -> None:
+        """Take in a hit that is known to be *visitor_id*'s: which visit, what changes. *company* is as in `Taken`."""
+        visitor = self._rows[understood.hit.workspace_id, visitor_id]
         link_id = self._landed_by(understood, visitor)
-        understood = self._with_click(understood, visitor)
-        session = self._sessionize(understood, visitor, link_id)
+        understood = self._with_click(understood, visitor, company)
+        session = self._sessionize(understood, visitor, link_id, company)
         self._record_event(understood, visitor, session)
         self._record_visitor(understood, visitor, session)
         if understood.hit.origin == "link":
             self._catch_up(understood, visitor)
 
-    def tie(self, workspace_id: UUID, one: UUID, other: UUID) -> None:
-        """Let the persons of two rows be one from now on."""
-        rows = self._rows[workspace_id, one], self._rows[workspace_id, other]
-        older, younger = sorted(rows, key=lambda row: (row.first_seen_at, row.id))
-        if older.canonical_id != younger.canonical_id:
-            self._people.join(workspace_id, younger.canonical_id, older.canonical_id)
-
     # Which visit -----------------------------------------------------------------------------------------------------
 
-    def _with_click(self, understood: Understood, visitor: Visitor) -> Understood:
+    def _with_click(self, understood: Understood, visitor: Visitor, company: Collection[UUID]) -> Understood:
         """Let a landing take its click's source where its own address and referrer say less."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
         if click_id is None:
@@ -215,9 +220,9 @@ class Plan:
         click = self._clicks.get((hit.workspace_id, click_id))
         if click is None or understood.source is None or understood.source.confidence != "low":
             return understood
-        if click.source.is_direct or not self._is_landing(understood, visitor):
+        if click.source.is_direct or not self._is_landing(understood, visitor, company):
             return understood
-        return replace(understood, source=click.source)
+        return msgspec.structs.replace(understood, source=click.source)
 
     def _catch_up(self, understood: Understood, visitor: Visitor) -> None:
         """
@@ -237,7 +242,7 @@ class Plan:
             visits[visit.id] = known
             self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
             row = self._rows[hit.workspace_id, visitor.id]
-            self._people.put(touched(row, visit.started_at, known.acquisition, hit.id))
+            self._put(touched(row, visit.started_at, known.acquisition, hit.id))
 
     def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""
@@ -247,7 +252,7 @@ class Plan:
         click = self._clicks.get((hit.workspace_id, click_id))
         return None if click is None or not self._is_landing(understood, visitor) else click.link_id
 
-    def _is_landing(self, understood: Understood, visitor: Visitor) -> bool:
+    def _is_landing(self, understood: Understood, visitor: Visitor, company: Collection[UUID] = ()) -> bool:
         """
         Whether the browser arrives by its click now.
 
@@ -255,16 +260,18 @@ class Plan:
         visit that the click began, nor ever after it. A stranger who was handed the address lands as well.
         """
         click_id = understood.hit.signals.click_id
-        live = self._live(understood, visitor)
+        live = self._live(understood, visitor, company)
         if live is not None and live.click_id == click_id:
             return False
         row = self._rows[visitor.workspace_id, visitor.id]
         # Before the first visit it is the click itself that noted its id.
         return row.total_sessions == 0 or click_id not in (row.first_click_id, row.last_click_id)
 
-    def _sessionize(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session | None:
+    def _sessionize(
+        self, understood: Understood, visitor: Visitor, link_id: UUID | None, company: Collection[UUID]
+    ) -> Session | None:
         hit = understood.hit
-        live = self._live(understood, visitor)
+        live = self._live(understood, visitor, company)
         if hit.client.bot is not None and live is not None and live.bot is None:
             return None
         if hit.event_type is EventType.LINK_CLICK:
@@ -295,14 +302,13 @@ class Plan:
         self._touched_sessions[session.workspace_id, session.id] = session.visitor_id
         return session
 
-    def _live(self, understood: Understood, visitor: Visitor) -> Session | None:
+    def _live(self, understood: Understood, visitor: Visitor, company: Collection[UUID]) -> Session | None:
         """The browser's own visit; for a server's hit, that of any browser of the person. Nobody goes on with a bot's visit."""
         hit = understood.hit
         found = self._going_on(hit, [visitor.id])
         if found is not None or hit.origin == "browser":
             return found
-        person = self._rows[hit.workspace_id, visitor.id].canonical_id
-        return self._going_on(hit, self._people.members(hit.workspace_id, person))
+        return self._going_on(hit, company)
 
     def _going_on(self, hit: Hit, members: Iterable[UUID]) -> Session | None:
         visits = [
@@ -418,11 +424,15 @@ class Plan:
             )
         elif session is not None and session.visitor_id == row.id:
             row = touched(row, session.started_at, session.acquisition, session.click_id)
-        self._people.put(row)
+        self._put(row)
 
     def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
         row = self._rows[visitor.workspace_id, visitor.id]
-        self._people.put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
+        self._put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
+
+    def _put(self, row: Visitor) -> None:
+        self._rows[row.workspace_id, row.id] = row
+        self._touched.add((row.workspace_id, row.id))
 
 
 def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:

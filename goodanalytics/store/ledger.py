@@ -12,7 +12,6 @@ Whoever loses a race for an identity rolls back to before the visitors and decid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,25 +24,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import TextualSelect
 
 from goodanalytics.core.hits import Hit
-from goodanalytics.core.identity import Identifier
-from goodanalytics.core.people import ClickFacts, IdentityRow, MergeRow, State
+from goodanalytics.core.identity_rows import Member, MergeRow
+from goodanalytics.core.people import People
 from goodanalytics.core.plan import Plan
 from goodanalytics.core.sessions import Session
-from goodanalytics.core.sources import Source
-from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store import told
 from goodanalytics.store.database import Database, as_json, is_passing, run
+from goodanalytics.store.people import Stale
 from goodanalytics.store.tables import Tables
-from goodanalytics.store.told import Evidence
 
 T = TypeVar("T")
-
-
-class Stale(Exception):
-    """Not an error: somebody else was faster. The state that a plan was made from is no longer what the database holds."""
 
 
 async def receive(
@@ -125,189 +117,44 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     raise Busy(f"Others changed the same visitors {ATTEMPTS} times meanwhile. Try again")
 
 
-async def load(
-    conn: AsyncConnection,
-    t: Tables,
-    evidence: Sequence[Evidence],
-    span: tuple[datetime, datetime],
-    silence: timedelta,
-    graveyard: Graveyard | None = None,
-) -> State:
+async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) -> None:
     """
-    Read, and lock, all that a batch can touch.
-
-    Args:
-        evidence: Of all hits.
-        span: First and last time of the batch; visits that end before or begin after it, by *silence*, stay away.
-        graveyard: Recognises the values of erased people; without it nobody is recognised.
-
-    Raises:
-        Stale: A visitor was merged while we waited for its lock.
-    """
-    identities = await _identities(
-        conn, t, list(dict.fromkeys((e.workspace_id, i) for e in evidence for i in e.identifiers))
-    )
-    named = {(row.workspace_id, row.visitor_id) for row in identities.values()}
-    named |= {(e.workspace_id, e.visitor_id) for e in evidence if e.visitor_id is not None}
-    visitors = await lock_persons(conn, t, list(named))
-    if any((row.workspace_id, row.visitor_id) not in visitors for row in identities.values()):
-        raise Stale
-    state = State(
-        identities=identities,
-        visitors=visitors,
-        sessions=await _sessions(conn, t, list(visitors), span, silence),
-        clicks=await _clicks(conn, t, [row for row in identities.values() if row.kind == "click"]),
-    )
-    await told.add_ledger(conn, t, state, evidence)
-    if graveyard is not None:
-        await told.add_tombstones(conn, t, state, evidence, graveyard)
-    return state
-
-
-async def _identities(
-    conn: AsyncConnection, t: Tables, identifiers: Sequence[tuple[UUID, Identifier]]
-) -> dict[tuple[UUID, str, str], IdentityRow]:
-    if not identifiers:
-        return {}
-    rows = [{"workspace_id": w, "kind": str(i.kind), "value": i.value} for w, i in identifiers]
-    # A click is asked for together with who landed with it.
-    rows += [{**row, "kind": "landing"} for row in rows if row["kind"] == "click"]
-    found = await conn.execute(
-        _typed(
-            f"SELECT i.* FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, kind text, value text) "
-            f"JOIN {t.identities} i USING (workspace_id, kind, value)",
-            t.identities,
-        ),
-        {"rows": as_json(rows)},
-    )
-    names = tuple(found.keys())
-    rows_found = [IdentityRow(**dict(zip(names, row, strict=True))) for row in found]
-    return {(row.workspace_id, row.kind, row.value): row for row in rows_found}
-
-
-async def lock_persons(
-    conn: AsyncConnection, t: Tables, named: Sequence[tuple[UUID, UUID]]
-) -> dict[tuple[UUID, UUID], Visitor]:
-    """
-    Every row of every person that one of the *named* rows belongs to, locked in the order of their ids.
-
-    Raises:
-        Stale: A merge was committed while we waited: rows that we did not lock belong to these persons now.
-    """
-    if not named:
-        return {}
-    workspaces, ids = zip(*named, strict=True)
-    values = {"workspaces": list(workspaces), "ids": list(ids)}
-    persons = (
-        f"FROM {t.visitors} v WHERE (v.workspace_id, v.canonical_id) IN ("
-        f"SELECT m.workspace_id, m.canonical_id FROM {t.visitors} m "
-        "JOIN unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) USING (workspace_id, id)"
-        ") "
-    )
-    locked = await run(
-        conn, f"SELECT v.workspace_id, v.id {persons} ORDER BY v.workspace_id, v.id FOR UPDATE", **values
-    )
-    # A statement that waits for a lock goes on with what it saw before it waited: it drops a row that was given to another
-    # person meanwhile, and does not see those that came to ours. The next statement sees both, and holds the locks.
-    found = await conn.execute(_typed(f"SELECT v.* {persons}", t.visitors), values)
-    names = tuple(found.keys())
-    rows = [Visitor(**dict(zip(names, row, strict=True))) for row in found]
-    visitors = {(row.workspace_id, row.id): row for row in rows}
-    if visitors.keys() != {(r.workspace_id, r.id) for r in locked}:
-        raise Stale
-    return visitors
-
-
-async def _sessions(
-    conn: AsyncConnection,
-    t: Tables,
-    visitors: Sequence[tuple[UUID, UUID]],
-    span: tuple[datetime, datetime],
-    silence: timedelta,
-) -> list[Session]:
-    if not visitors:
-        return []
-    workspaces, ids = zip(*visitors, strict=True)
-    found = await conn.execute(
-        _typed(
-            f"SELECT s.* FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, visitor_id) "
-            f"JOIN {t.sessions} s USING (workspace_id, visitor_id) "
-            "WHERE s.last_event_at >= :since AND s.started_at <= :until",
-            t.sessions,
-        ),
-        {
-            "workspaces": list(workspaces),
-            "ids": list(ids),
-            "since": span[0] - silence,
-            "until": span[1] + silence,
-        },
-    )
-    return [Session(**r._mapping) for r in found]
-
-
-async def _clicks(
-    conn: AsyncConnection, t: Tables, clicks: Sequence[IdentityRow]
-) -> dict[tuple[UUID, UUID], ClickFacts]:
-    """Where the clicks came from. An identity knows its click's visitor and time, so this is a look-up by primary key."""
-    if not clicks:
-        return {}
-    rows = [
-        {
-            "workspace_id": c.workspace_id,
-            "visitor_id": c.visitor_id,
-            "occurred_at": c.first_seen_at,
-            "id": c.hit_id,
-        }
-        for c in clicks
-    ]
-    found = await conn.execute(
-        _typed(
-            "SELECT e.workspace_id, e.id, e.acquisition, e.link_id FROM json_to_recordset(CAST(:rows AS json)) "
-            "AS k (workspace_id uuid, visitor_id uuid, occurred_at timestamptz, id uuid) "
-            f"JOIN {t.events} e USING (workspace_id, visitor_id, occurred_at, id) WHERE e.event_type = 'link_click'",
-            t.events,
-            only=("workspace_id", "id", "acquisition", "link_id"),
-        ),
-        {"rows": as_json(rows)},
-    )
-    return {(r.workspace_id, r.id): ClickFacts(Source.from_json(r.acquisition), r.link_id) for r in found}
-
-
-async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
-    """
-    Write everything that *plan* changes.
+    Write everything that a batch changes.
 
     Raises:
         Stale: Another batch bound one of the identities first.
     """
-    if plan.identities:
+    if people.identities:
         bound = await conn.execute(
             text(f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING"),
-            {"rows": as_json(plan.identities)},
+            {"rows": as_json(people.identities)},
         )
-        if bound.rowcount != len(plan.identities):
+        if bound.rowcount != len(people.identities):
             raise Stale
-    if plan.moved:
-        await _hand_over(conn, t, plan)
+    if people.moved:
+        await _hand_over(conn, t, people)
     await record_visitors(conn, t, plan.visitors)
-    await record_merges(conn, t, plan.merges)
-    if plan.conflicts:
+    await record_members(conn, t, plan.members)
+    await record_merges(conn, t, people.merges)
+    if people.conflicts:
         await conn.execute(
             text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
-            {"rows": as_json(list(plan.conflicts.values()))},
+            {"rows": as_json(list(people.conflicts.values()))},
         )
     await record_sessions(conn, t, plan.sessions)
     await record_events(conn, t, plan)
 
 
-async def _hand_over(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:
     """
     Let browsers point to those who signed in on them, and note whom they pointed to.
 
     Raises:
         Stale: Another batch was faster.
     """
-    rows = [{**msgspec.structs.asdict(row), "before": before} for row, before in plan.moved]
+    rows = [
+        {**msgspec.structs.asdict(row), "before": before} for _, (row, before) in sorted(people.moved.items())
+    ]
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     kinds = ", ".join(f"{c.name} {c.type.compile(dialect)}" for c in t.identities.c)
     changed = await run(
@@ -320,7 +167,7 @@ async def _hand_over(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     if changed.rowcount != len(rows):
         raise Stale
     await conn.execute(
-        text(f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(plan.former)}
+        text(f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(people.former)}
     )
 
 
@@ -328,6 +175,18 @@ async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visit
     """Write *rows* of visitors, new and changed. Their locks are ours since `load`."""
     if rows:
         await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
+
+
+async def record_members(conn: AsyncConnection, t: Tables, rows: Sequence[Member]) -> None:
+    """Give *rows*, which were there before, the person and the name that they have now."""
+    if rows:
+        await run(
+            conn,
+            f"UPDATE {t.visitors} v SET canonical_id = r.canonical_id, external_id = r.external_id "
+            "FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, id uuid, canonical_id uuid, external_id text) "
+            "WHERE v.workspace_id = r.workspace_id AND v.id = r.id",
+            rows=as_json(rows),
+        )
 
 
 async def record_merges(conn: AsyncConnection, t: Tables, rows: Sequence[MergeRow]) -> None:

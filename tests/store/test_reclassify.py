@@ -24,8 +24,8 @@ from goodanalytics.core.plan import derived_id
 from goodanalytics.core.sources import Source
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
-from goodanalytics.store import ledger
 from goodanalytics.store import reclassify as subject
+from goodanalytics.store.people import Stale, lock_persons
 from goodanalytics.store.reclassify import Progress, reclassify
 from goodanalytics.store.reports import metrics
 from goodanalytics.store.reports.query import Query
@@ -382,14 +382,14 @@ async def test_a_visitor_that_is_merged_meanwhile_is_read_again(
     """A lock that was waited for through a merge tells of a person that is no more."""
     await ingest.now([hit(OLD, 1, 1, FOUND_OUT, signals=browser("a"))])
     new_rules()
-    load, lost = ledger.load, iter([True, True])
+    lock, lost = lock_persons, iter([True, True])
 
     async def losing(*args):
         if next(lost, False):
-            raise ledger.Stale
-        return await load(*args)
+            raise Stale
+        return await lock(*args)
 
-    monkeypatch.setattr(subject.ledger, "load", losing)
+    monkeypatch.setattr(subject, "lock_persons", losing)
 
     progress = await run(database, config)
 
