@@ -26,7 +26,7 @@ from goodanalytics.core.hits import Hit
 from goodanalytics.core.identity import identifiers
 from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, outcome
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
@@ -103,26 +103,32 @@ class Ingest:
         repeated = await ledger.receive(conn, t, recording) if recording else {}
         outcomes: dict[int, Outcome] = {}
         taken: dict[tuple[Any, Any], str | None] = {}
-        fresh: list[tuple[int, Understood]] = []
+        fresh: dict[int, Hit] = {}
         for index, hit in enumerate(hits):
             key = (hit.workspace_id, hit.id)
             if not hit.quiet and (key in repeated or key in taken):
                 outcomes[index] = _repetition(hit, repeated[key] if key in repeated else taken[key])
             else:
                 taken[key] = hit.digest
-                fresh.append((index, self.understand(hit)))
+                fresh[index] = hit
+        understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for _ in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):
                 async with savepoint(conn) as inner:
-                    people, batch = await self._resolve(inner, [understood for _, understood in fresh])
-                    plan = await self._plan(inner, people, batch)
-                    decided = [plan.add(understood, taken) for understood, taken in batch]
+                    people, whose = await self.resolve(inner, list(fresh.values()))
+                    by_index = dict(zip(fresh, whose, strict=True))
+                    recorded = [
+                        (understood[index], one)
+                        for index, one in by_index.items()
+                        if one is not None and index in understood
+                    ]
+                    plan = await self._plan(inner, people, recorded)
                     await ledger.apply(inner, t, people, plan)
-                outcomes |= {index: outcome for (index, _), outcome in zip(fresh, decided, strict=True)}
-                return [outcome for _, outcome in sorted(outcomes.items())]
+                outcomes |= {index: outcome(fresh[index], one) for index, one in by_index.items()}
+                return [outcomes[index] for index in range(len(hits))]
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
-        return [outcome for _, outcome in sorted(outcomes.items())]
+        return [outcomes[index] for index in range(len(hits))]
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -137,48 +143,51 @@ class Ingest:
         for _ in range(ATTEMPTS):
             with suppress(Stale):
                 async with self.database.trying(connection) as conn:
-                    people, batch = await self._resolve(conn, [understood])
-                    plan = await self._plan(conn, people, batch, everybody=True)
-                    ((_, taken),) = batch
-                    plan.add(understood, taken)
-                return foreseen(people, plan, hit, taken)
+                    people, (one,) = await self.resolve(conn, [hit])
+                    if one is None:
+                        return Foreseen("dropped", None)
+                    plan = await self._plan(conn, people, [(understood, one)], everybody=True)
+                return foreseen(people, plan, hit, one)
         raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
 
-    async def _resolve(
-        self, conn: Any, batch: Sequence[Understood]
-    ) -> tuple[People, list[tuple[Understood, Taken | None]]]:
-        """Whose hits these are."""
+    async def resolve(self, conn: Any, hits: Sequence[Hit]) -> tuple[People, list[Taken | None]]:
+        """
+        Say whose *hits* are, and lock these people until the transaction of *conn* ends; nothing is written.
+
+        Raises:
+            Stale: Somebody else was faster. Undo what the transaction read, and ask again.
+        """
+        offered = [identifiers(hit, self.config.identity) for hit in hits]
         state = await people_rows.load(
             conn,
             self.database.tables,
-            [Evidence(u.hit.workspace_id, u.identifiers, u.hit.signals.visitor_id) for u in batch],
+            [
+                Evidence(h.workspace_id, found, h.signals.visitor_id)
+                for h, found in zip(hits, offered, strict=True)
+            ],
             self.config.graveyard,
         )
         people = People(state, self.config.identity)
-        return people, [
-            (understood, people.take(understood.hit, understood.identifiers)) for understood in batch
-        ]
+        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
 
     async def _plan(
-        self,
-        conn: Any,
-        people: People,
-        batch: Sequence[tuple[Understood, Taken | None]],
-        *,
-        everybody: bool = False,
+        self, conn: Any, people: People, batch: Sequence[tuple[Understood, Taken]], *, everybody: bool = False
     ) -> Plan:
+        """What hits change about those whose they are."""
         rules = self.config.session
         past = await history.recall(
             conn, self.database.tables, people, batch, rules.timeout, everybody=everybody
         )
-        return Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
+        plan = Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
+        for understood, one in batch:
+            plan.record(understood, one.visitor_id, one.company)
+        return plan
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
         parts = urls.parts(hit.url)
         return Understood(
             hit=hit,
-            identifiers=identifiers(hit, self.config.identity),
             source=sources.of_hit(hit, self.config.own_hosts),
             device=devices.parse(hit.client.user_agent, hit.client.hints, hit.client.touch_points),
             place=self._place(hit),

@@ -46,10 +46,8 @@ class Foreseen:
         }
 
 
-def foreseen(people: People, plan: Plan, hit: Hit, taken: Taken | None) -> Foreseen:
+def foreseen(people: People, plan: Plan, hit: Hit, taken: Taken) -> Foreseen:
     """What *people* and *plan*, which took *hit* alone, would change."""
-    if taken is None:
-        return Foreseen("dropped", None)
     person = plan.person(hit.workspace_id, taken.visitor_id)
     merged = [merge.loser_id for merge in people.merges]
     decision: Literal["new", "known", "merge"] = (

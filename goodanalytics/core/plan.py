@@ -24,7 +24,7 @@ import msgspec
 from goodanalytics.core import sessions
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
-from goodanalytics.core.identity import Identifier, Kind
+from goodanalytics.core.identity import Kind
 from goodanalytics.core.identity_rows import Member, RowKey, derived_id
 from goodanalytics.core.people import UNUSED, People, Taken
 from goodanalytics.core.places import Place
@@ -59,18 +59,23 @@ class Outcome:
         return self.hit_id
 
 
+def outcome(hit: Hit, taken: Taken | None) -> Outcome:
+    """What became of *hit*, of which `People.take` said whose it is."""
+    if taken is None:
+        return Outcome(hit.id, "dropped", reason="forgotten")
+    return Outcome(hit.id, "resolved" if hit.quiet else "recorded", taken.person_id)
+
+
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
     """
     A hit with what was read out of it.
 
     Attributes:
-        identifiers: The evidence of this hit.
         source: `None` when the hit cannot know where its visitor came from.
         ip: As it may be stored.
     """
 
     hit: Hit
-    identifiers: tuple[Identifier, ...]
     source: Source | None
     device: Device
     place: Place | None
@@ -182,16 +187,6 @@ class Plan:
         if row.canonical_id == member.canonical_id and row.external_id == member.external_id:
             return row
         return msgspec.structs.replace(row, canonical_id=member.canonical_id, external_id=member.external_id)
-
-    def add(self, understood: Understood, taken: Taken | None) -> Outcome:
-        """Take one hit in, of which `People.take` said whose it is."""
-        hit = understood.hit
-        if taken is None:
-            return Outcome(hit.id, "dropped", reason="forgotten")
-        if hit.quiet:
-            return Outcome(hit.id, "resolved", taken.person_id)
-        self.record(understood, taken.visitor_id, taken.company)
-        return Outcome(hit.id, "recorded", taken.person_id)
 
     def record(self, understood: Understood, visitor_id: UUID, company: Collection[UUID] = ()) -> None:
         """Take in a hit that is known to be *visitor_id*'s: which visit, what changes. *company* is as in `Taken`."""

@@ -262,7 +262,6 @@ def _understood(row: Row, bot: str | None, own_hosts: Collection[str]) -> Unders
     )
     return Understood(
         hit=hit,
-        identifiers=(),
         source=sources.of_hit(hit, own_hosts),
         device=device,
         place=None if row["country"] is None else Place(country=row["country"]),

@@ -38,7 +38,7 @@ async def recall(
     conn: AsyncConnection,
     t: Tables,
     people: People,
-    batch: Sequence[tuple[Understood, Taken | None]],
+    batch: Sequence[tuple[Understood, Taken]],
     silence: timedelta,
     *,
     everybody: bool = False,
@@ -51,11 +51,9 @@ async def recall(
         everybody: Read all rows of all persons, so that `Plan.person` can fold them.
     """
     history = History()
-    hits = [
-        (one.hit, taken) for one, taken in batch if taken is not None and (everybody or not one.hit.quiet)
-    ]
-    if not hits:
+    if not batch:
         return history
+    hits = [(understood.hit, taken) for understood, taken in batch]
     rows = {(hit.workspace_id, taken.visitor_id) for hit, taken in hits} - people.made.keys()
     company = {(hit.workspace_id, one) for hit, taken in hits for one in taken.company} - people.made.keys()
     whole = people.rows.keys() - people.made.keys() if everybody else rows

@@ -34,7 +34,7 @@ from goodanalytics.core.identity_rows import (
     derived_id,
 )
 from goodanalytics.core.people import People, Taken
-from goodanalytics.core.plan import ClickFacts, History, Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.core.plan import ClickFacts, History, Outcome, Plan, SessionPolicy, Understood, outcome
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor, fold
@@ -66,7 +66,10 @@ class Store:
         people = People(self.load(batch))
         taken = [people.take(hit, identifiers(hit)) for hit in batch]
         plan = Plan(people, self.recall(batch, taken), SessionPolicy(TIMEOUT, split_on_source=True))
-        outcomes = [plan.add(understood(hit), one) for hit, one in zip(batch, taken, strict=True)]
+        for hit, one in zip(batch, taken, strict=True):
+            if one is not None and not hit.quiet:
+                plan.record(understood(hit), one.visitor_id, one.company)
+        outcomes = [outcome(hit, one) for hit, one in zip(batch, taken, strict=True)]
         for identity in people.identities:
             key = (identity.workspace_id, identity.kind, identity.value)
             assert key not in self.identities, "an identity is bound once"
@@ -177,7 +180,6 @@ def understood(hit: Hit) -> Understood:
     parts = urls.parts(hit.url)
     return Understood(
         hit=hit,
-        identifiers=identifiers(hit),
         source=source,
         device=Device(),
         place=None,
