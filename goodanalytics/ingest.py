@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from goodanalytics.config import Config
@@ -212,6 +213,7 @@ def _repetition(hit: Hit, digest: str | None) -> Outcome:
     return Outcome(hit.id, "repeated")
 
 
+@lru_cache(maxsize=4096)
 def kept_ip(ip: str | None, keep: str) -> str | None:
     """*ip* as it may be stored: whole, as its /24 or /48 network (what Google Analytics masked), or not at all."""
     if ip is None or keep == "off":

@@ -29,7 +29,7 @@ from goodanalytics.core.identity_rows import Member, RowKey, derived_id
 from goodanalytics.core.people import UNUSED, People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.sessions import Moment, Session
-from goodanalytics.core.sources import Source
+from goodanalytics.core.sources import DIRECT, Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
 
@@ -190,43 +190,47 @@ class Plan:
 
     def record(self, understood: Understood, visitor_id: UUID, company: Collection[UUID] = ()) -> None:
         """Take in a hit that is known to be *visitor_id*'s: which visit, what changes. *company* is as in `Taken`."""
-        visitor = self._rows[understood.hit.workspace_id, visitor_id]
-        link_id = self._landed_by(understood, visitor)
-        understood = self._with_click(understood, visitor, company)
-        session = self._sessionize(understood, visitor, link_id, company)
-        self._record_event(understood, visitor, session)
-        self._record_visitor(understood, visitor, session)
+        key = understood.hit.workspace_id, visitor_id
+        row, link_id = self._rows[key], None
+        if understood.hit.signals.click_id is not None:
+            link_id = self._landed_by(understood, row)
+            understood = self._with_click(understood, row, company)
+        session, is_new = self._sessionize(understood, visitor_id, link_id, company)
+        self._record_event(understood, visitor_id, session)
+        row = _with_hit(row, understood, session, is_new_session=is_new)
         if understood.hit.origin == "link":
-            self._catch_up(understood, visitor)
+            row = self._catch_up(understood, row)
+        self._rows[key] = row
+        self._touched.add(key)
 
     # Which visit -----------------------------------------------------------------------------------------------------
 
-    def _with_click(self, understood: Understood, visitor: Visitor, company: Collection[UUID]) -> Understood:
+    def _with_click(self, understood: Understood, row: Visitor, company: Collection[UUID]) -> Understood:
         """Let a landing take its click's source where its own address and referrer say less."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
-        if click_id is None:
-            return understood
+        assert click_id is not None, "asked for clicks only"  # noqa: S101  # for the type checker
         if hit.origin == "link":
             known = self._people.known(hit.workspace_id, Kind.CLICK, str(click_id))
             if known is not None and known.hit_id == hit.id:
-                facts = ClickFacts(understood.source or Source(), hit.link_id)
-                self._clicks[hit.workspace_id, click_id] = facts
+                self._clicks[hit.workspace_id, click_id] = ClickFacts(
+                    understood.source or DIRECT, hit.link_id
+                )
             return understood
         click = self._clicks.get((hit.workspace_id, click_id))
         if click is None or understood.source is None or understood.source.confidence != "low":
             return understood
-        if click.source.is_direct or not self._is_landing(understood, visitor, company):
+        if click.source.is_direct or not self._is_landing(understood, row, company):
             return understood
         return msgspec.structs.replace(understood, source=click.source)
 
-    def _catch_up(self, understood: Understood, visitor: Visitor) -> None:
+    def _catch_up(self, understood: Understood, row: Visitor) -> Visitor:
         """
-        Give a visit that landed with this click what it could not know: where the click came from.
+        Give a visit that landed with this click what it could not know: where the click came from. *row*, with that touch.
 
         Click and landing come from different hosts and so lie in different shards; two workers may take the landing first.
         """
-        hit, source = understood.hit, understood.source or Source()
-        visits = self._visits[hit.workspace_id, visitor.id]
+        hit, source = understood.hit, understood.source or DIRECT
+        visits = self._visits[hit.workspace_id, row.id]
         # No visit further away than that is ever loaded for this click.
         since, until = hit.occurred_at - self._policy.timeout, hit.occurred_at + self._policy.timeout
         near = [v for v in visits.values() if v.last_event_at >= since and v.started_at <= until]
@@ -235,19 +239,19 @@ class Plan:
             if Source.from_json(visit.acquisition).confidence == "low" and not source.is_direct:
                 known = sessions.with_source(known, source)
             visits[visit.id] = known
-            self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
-            row = self._rows[hit.workspace_id, visitor.id]
-            self._put(touched(row, visit.started_at, known.acquisition, hit.id))
+            self._touched_sessions[visit.workspace_id, visit.id] = row.id
+            row = touched(row, visit.started_at, known.acquisition, hit.id)
+        return row
 
-    def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
+    def _landed_by(self, understood: Understood, row: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
         if click_id is None or hit.origin != "browser":
             return None
         click = self._clicks.get((hit.workspace_id, click_id))
-        return None if click is None or not self._is_landing(understood, visitor) else click.link_id
+        return None if click is None or not self._is_landing(understood, row) else click.link_id
 
-    def _is_landing(self, understood: Understood, visitor: Visitor, company: Collection[UUID] = ()) -> bool:
+    def _is_landing(self, understood: Understood, row: Visitor, company: Collection[UUID] = ()) -> bool:
         """
         Whether the browser arrives by its click now.
 
@@ -255,55 +259,49 @@ class Plan:
         visit that the click began, nor ever after it. A stranger who was handed the address lands as well.
         """
         click_id = understood.hit.signals.click_id
-        live = self._live(understood, visitor, company)
+        live = self._live(understood.hit, row.id, company)
         if live is not None and live.click_id == click_id:
             return False
-        row = self._rows[visitor.workspace_id, visitor.id]
         # Before the first visit it is the click itself that noted its id.
         return row.total_sessions == 0 or click_id not in (row.first_click_id, row.last_click_id)
 
     def _sessionize(
-        self, understood: Understood, visitor: Visitor, link_id: UUID | None, company: Collection[UUID]
-    ) -> Session | None:
+        self, understood: Understood, visitor_id: UUID, link_id: UUID | None, company: Collection[UUID]
+    ) -> tuple[Session | None, bool]:
+        """The visit that the hit belongs to, if any, and whether the hit began it."""
         hit = understood.hit
-        live = self._live(understood, visitor, company)
-        if hit.client.bot is not None and live is not None and live.bot is None:
-            return None
         if hit.event_type is EventType.LINK_CLICK:
-            return None
-        is_page = hit.event_type is EventType.PAGEVIEW
+            return None, False
+        live = self._live(hit, visitor_id, company)
+        if hit.client.bot is not None and live is not None and live.bot is None:
+            return None, False
         moment = Moment(
             occurred_at=hit.occurred_at,
             event_type=hit.event_type,
             source=understood.source,
-            opens=hit.event_type in sessions.OPENS and (hit.origin == "browser" or is_page),
+            opens=hit.event_type in sessions.OPENS
+            and (hit.origin == "browser" or hit.event_type is EventType.PAGEVIEW),
             url=understood.url,
             path=understood.path,
             engaged_ms=hit.engaged_ms or 0,
         )
-        match sessions.step(
+        taken = sessions.step(
             live,
             moment,
-            self._fresh_session(understood, visitor, link_id),
+            lambda: _fresh_session(understood, visitor_id, link_id),
             split_on_source=self._policy.split_on_source,
-        ):
-            case sessions.Outside():
-                return None
-            case sessions.Opened(session=session) | sessions.Split(session=session):
-                self._count(visitor, total_sessions=session.bot is None)
-            case sessions.Continued(session=session):
-                pass
+        )
+        if isinstance(taken, sessions.Outside):
+            return None, False
+        session = taken.session
         self._visits[session.workspace_id, session.visitor_id][session.id] = session
         self._touched_sessions[session.workspace_id, session.id] = session.visitor_id
-        return session
+        return session, not isinstance(taken, sessions.Continued)
 
-    def _live(self, understood: Understood, visitor: Visitor, company: Collection[UUID]) -> Session | None:
+    def _live(self, hit: Hit, visitor_id: UUID, company: Collection[UUID]) -> Session | None:
         """The browser's own visit; for a server's hit, that of any browser of the person. Nobody goes on with a bot's visit."""
-        hit = understood.hit
-        found = self._going_on(hit, [visitor.id])
-        if found is not None or hit.origin == "browser":
-            return found
-        return self._going_on(hit, company)
+        found = self._going_on(hit, (visitor_id,))
+        return self._going_on(hit, company) if found is None and company else found
 
     def _going_on(self, hit: Hit, members: Iterable[UUID]) -> Session | None:
         visits = [
@@ -312,37 +310,19 @@ class Plan:
             for visit in self._visits[hit.workspace_id, member].values()
             if visit.bot is None or hit.client.bot is not None
         ]
-        return sessions.going_on(visits, hit.occurred_at, self._policy.timeout)
-
-    def _fresh_session(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session:
-        hit = understood.hit
-        return Session(
-            workspace_id=hit.workspace_id,
-            id=derived_id(hit.id, hit.occurred_at, "session"),
-            visitor_id=visitor.id,
-            started_at=hit.occurred_at,
-            last_event_at=hit.occurred_at,
-            click_id=hit.signals.click_id,
-            link_id=link_id,
-            device_type=understood.device.type,
-            browser=understood.device.browser,
-            os=understood.device.os,
-            country=None if understood.place is None else understood.place.country,
-            bot=hit.client.bot,
-        )
+        return sessions.going_on(visits, hit.occurred_at, self._policy.timeout) if visits else None
 
     # What changes ----------------------------------------------------------------------------------------------------
 
-    def _record_event(self, understood: Understood, visitor: Visitor, session: Session | None) -> None:
+    def _record_event(self, understood: Understood, visitor_id: UUID, session: Session | None) -> None:
         hit, device, place = understood.hit, understood.device, understood.place
-        source = understood.source
-        if session is not None and (source is None or source.is_direct):
+        source = understood.source or DIRECT
+        if session is not None and source.is_direct:
             source = Source.from_json(session.acquisition)
-        source = source or Source()
         self.events.append(
             {
                 "workspace_id": hit.workspace_id,
-                "visitor_id": visitor.id,
+                "visitor_id": visitor_id,
                 "occurred_at": hit.occurred_at,
                 "id": hit.id,
                 "received_at": hit.received_at,
@@ -386,52 +366,58 @@ class Plan:
             }
         )
 
-    def _record_visitor(self, understood: Understood, visitor: Visitor, session: Session | None) -> None:
-        hit, signals = understood.hit, understood.hit.signals
-        row = self._rows[visitor.workspace_id, visitor.id]
-        if hit.client.bot is None:
-            is_ping = hit.event_type is EventType.ENGAGEMENT
-            row = msgspec.structs.replace(
-                row,
-                bot=None,
-                total_pageviews=row.total_pageviews + (hit.event_type is EventType.PAGEVIEW),
-                total_events=row.total_events + (not is_ping),
-            )
-        elif row.bot == UNUSED:
-            row = msgspec.structs.replace(row, bot=hit.client.bot)
-        row = msgspec.structs.replace(
-            row,
-            first_seen_at=min(row.first_seen_at, hit.occurred_at),
-            last_seen_at=max(row.last_seen_at, hit.occurred_at),
-            geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
-            device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
-            platform_signals={
-                **row.platform_signals,
-                **hit.platform_signals,
-                **dict(_click_ids(understood.source)),
-            },
+
+def _fresh_session(understood: Understood, visitor_id: UUID, link_id: UUID | None) -> Session:
+    hit = understood.hit
+    return Session(
+        workspace_id=hit.workspace_id,
+        id=derived_id(hit.id, hit.occurred_at, "session"),
+        visitor_id=visitor_id,
+        started_at=hit.occurred_at,
+        last_event_at=hit.occurred_at,
+        click_id=hit.signals.click_id,
+        link_id=link_id,
+        device_type=understood.device.type,
+        browser=understood.device.browser,
+        os=understood.device.os,
+        country=None if understood.place is None else understood.place.country,
+        bot=hit.client.bot,
+    )
+
+
+def _with_hit(
+    row: Visitor, understood: Understood, session: Session | None, *, is_new_session: bool
+) -> Visitor:
+    """*row* after one more hit."""
+    hit, bot = understood.hit, understood.hit.client.bot
+    is_counted = bot is None
+    row = msgspec.structs.replace(
+        row,
+        bot=None if is_counted else bot if row.bot == UNUSED else row.bot,
+        total_sessions=row.total_sessions + (is_new_session and is_counted),
+        total_pageviews=row.total_pageviews + (is_counted and hit.event_type is EventType.PAGEVIEW),
+        total_events=row.total_events + (is_counted and hit.event_type is not EventType.ENGAGEMENT),
+        first_seen_at=min(row.first_seen_at, hit.occurred_at),
+        last_seen_at=max(row.last_seen_at, hit.occurred_at),
+        geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
+        device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
+        platform_signals=_signals(row.platform_signals, hit, understood.source),
+    )
+    if hit.trusted:
+        row = told_by_host(row, hit)
+    if hit.event_type is EventType.LINK_CLICK and understood.source is not None:
+        return touched(
+            row, hit.occurred_at, understood.source.to_json(), hit.signals.click_id, is_first_only=True
         )
-        if hit.trusted:
-            row = told_by_host(row, hit)
-        if hit.event_type is EventType.LINK_CLICK and understood.source is not None:
-            row = touched(
-                row, hit.occurred_at, understood.source.to_json(), signals.click_id, is_first_only=True
-            )
-        elif session is not None and session.visitor_id == row.id:
-            row = touched(row, session.started_at, session.acquisition, session.click_id)
-        self._put(row)
-
-    def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
-        row = self._rows[visitor.workspace_id, visitor.id]
-        self._put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
-
-    def _put(self, row: Visitor) -> None:
-        self._rows[row.workspace_id, row.id] = row
-        self._touched.add((row.workspace_id, row.id))
+    if session is not None and session.visitor_id == row.id:
+        return touched(row, session.started_at, session.acquisition, session.click_id)
+    return row
 
 
-def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:
-    return () if source is None else source.click_ids
+def _signals(known: dict[str, str], hit: Hit, source: Source | None) -> dict[str, str]:
+    """What ad platforms want back, *known* itself where *hit* adds nothing."""
+    anew = {**hit.platform_signals, **dict(source.click_ids if source is not None else ())}
+    return known if anew.items() <= known.items() else {**known, **anew}
 
 
 def _device_json(device: Device) -> dict[str, Any]:
