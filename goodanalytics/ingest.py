@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
@@ -103,15 +104,14 @@ class Ingest:
         recording = [hit for hit in hits if not hit.quiet]
         repeated = await ledger.receive(conn, t, recording) if recording else {}
         outcomes: dict[int, Outcome] = {}
-        taken: dict[tuple[Any, Any], str | None] = {}
+        first: dict[tuple[UUID, UUID], int] = {}
         fresh: dict[int, Hit] = {}
         for index, hit in enumerate(hits):
             key = (hit.workspace_id, hit.id)
-            if not hit.quiet and (key in repeated or key in taken):
-                outcomes[index] = _repetition(hit, repeated[key] if key in repeated else taken[key])
-            else:
-                taken[key] = hit.digest
+            if hit.quiet or (first.setdefault(key, index) == index and key not in repeated):
                 fresh[index] = hit
+            else:
+                outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for _ in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):

@@ -142,26 +142,26 @@ class Plan:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
             self._visits_before[session.workspace_id, session.id] = session
         self.events: list[dict[str, Any]] = []
-        self._touched: set[RowKey] = set(people.made)
+        self._touched: dict[RowKey, None] = dict.fromkeys(people.made)
         self._touched_sessions: dict[RowKey, UUID] = {}
 
     @property
     def visitors(self) -> list[Visitor]:
-        """The rows of visitors that the batch made or changed, by id."""
-        return [self._whole(key) for key in sorted(self._touched)]
+        """The rows of visitors that the batch made or changed."""
+        return [self._whole(key) for key in self._touched]
 
     @property
     def members(self) -> list[Member]:
         """Rows that only came to another person or name, by id; nothing else of them is loaded."""
-        keys = self._people.changed - self._touched
+        keys = self._people.changed - self._touched.keys()
         return [self._people.rows[key] for key in sorted(keys)]
 
     @property
     def sessions(self) -> list[Session]:
-        """The rows of sessions that the batch made or changed, by id."""
+        """The rows of sessions that the batch made or changed."""
         return [
             self._visits[workspace_id, visitor_id][session_id]
-            for (workspace_id, session_id), visitor_id in sorted(self._touched_sessions.items())
+            for (workspace_id, session_id), visitor_id in self._touched_sessions.items()
         ]
 
     def visitor_before(self, row: Visitor) -> Visitor | None:
@@ -201,7 +201,7 @@ class Plan:
         if understood.hit.origin == "link":
             row = self._catch_up(understood, row)
         self._rows[key] = row
-        self._touched.add(key)
+        self._touched[key] = None
 
     # Which visit -----------------------------------------------------------------------------------------------------
 

@@ -200,16 +200,26 @@ async def fetch(conn: AsyncConnection, sql: str, *values: Any) -> list[Any]:
     Raises:
         DBAPIError: As any other statement of ours, but without its values.
     """
+    rows: list[Any] = await _driven(conn, "fetch", sql, values)
+    return rows
+
+
+async def execute(conn: AsyncConnection, sql: str, *values: Any) -> int:
+    """As `fetch`, for a statement that gives no rows; how many it touched."""
+    told: str = await _driven(conn, "execute", sql, values)
+    return int(told.rpartition(" ")[2])
+
+
+async def _driven(conn: AsyncConnection, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
     raw: Any = (await conn.get_raw_connection()).driver_connection
     if not raw.is_in_transaction():  # SQLAlchemy begins with the first statement that goes through it
         await conn.exec_driver_sql("SELECT 1")
     try:
-        rows: list[Any] = await raw.fetch(sql, *values)
+        return await getattr(raw, verb)(sql, *values)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         if is_closed := raw.is_closed():
             await conn.invalidate()
         raise _translated(sql, error, is_closed=is_closed) from error
-    return rows
 
 
 class _FromDriver(Exception):

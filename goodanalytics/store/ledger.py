@@ -1,11 +1,12 @@
 """
-Visitors, identities, merges, sessions and events: what a batch reads before and writes after its plan.
+Visitors, identities, merges, sessions and events: what a batch writes after its plan.
 
-A batch costs the same number of statements whatever its size, and fewer when it tells nothing new of anybody. Rows travel as one JSON text per statement and are taken
-apart by `json_to_recordset`, so a statement has one parameter and any number of rows.
+A batch costs the same number of statements whatever its size, and fewer when it tells nothing new of anybody. Rows travel as one JSON
+text per statement and are taken apart by `json_to_recordset`, so a statement has one parameter and any number of rows. Of most
+visitors and visits only what counts and what was last changes: these are written without the rest of their row.
 
 Locks, in this order, so that no two batches can wait for each other in a circle:
-receipts (inserted sorted by hit) → visitors (locked sorted by id) → identities (inserted sorted by kind and value).
+receipts (inserted sorted by hit) → visitors (locked sorted by id, `store.people`) → identities (inserted sorted by kind and value).
 Whoever loses a race for an identity rolls back to before the visitors and decides again (`Stale`).
 """
 
@@ -17,21 +18,21 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Table, select, text
+from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.expression import TextualSelect
 
 from goodanalytics.core.hits import Hit
-from goodanalytics.core.identity_rows import Member, MergeRow
+from goodanalytics.core.identity_rows import MergeRow
 from goodanalytics.core.people import People
 from goodanalytics.core.plan import Plan
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store.database import Database, as_json, is_passing, run
+from goodanalytics.store import counting
+from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
 from goodanalytics.store.people import Stale
 from goodanalytics.store.tables import Tables
 
@@ -48,9 +49,14 @@ async def receive(
         For each (workspace, id) that is a repetition: the digest that was noted then. A hit that repeats another of the
         same batch is the caller's to find.
     """
-    rows = [{"workspace_id": h.workspace_id, "hit_id": h.id, "digest": h.digest} for h in hits]
     try:
-        taken = await run(conn, _receive(t.receipts), rows=as_json(rows))
+        repeated = await fetch(
+            conn,
+            _receive(t.receipts),
+            [h.workspace_id for h in hits],
+            [h.id for h in hits],
+            [h.digest for h in hits],
+        )
     except IntegrityError as error:
         if days.CLOSED not in str(error.orig):
             raise
@@ -58,39 +64,41 @@ async def receive(
             "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
             "host's isolation level, run the transaction again"
         ) from error
-    repeated = {(h.workspace_id, h.id) for h in hits} - {(row.workspace_id, row.hit_id) for row in taken}
     if not repeated:
         return {}
-    workspaces, ids = zip(*sorted(repeated), strict=True)
-    noted = await run(
+    workspaces, ids = zip(*sorted({(row[0], row[1]) for row in repeated}), strict=True)
+    noted = await fetch(
         conn,
-        "SELECT k.workspace_id, k.hit_id, r.digest "
-        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, hit_id), "
+        "SELECT k.workspace_id, k.hit_id, r.digest FROM unnest($1::uuid[], $2::uuid[]) AS k (workspace_id, hit_id), "
         f"LATERAL (SELECT r.digest FROM {t.receipts} r "
         "WHERE r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id OFFSET 0) AS r",
-        workspaces=list(workspaces),
-        ids=list(ids),
+        list(workspaces),
+        list(ids),
     )
-    return {(row.workspace_id, row.hit_id): row.digest for row in noted}
+    return {(workspace_id, hit_id): digest for workspace_id, hit_id, digest in noted}
 
 
 @lru_cache(maxsize=256)
 def _receive(receipts: Table) -> str:
-    """Write into the open day what is in none of the closed ones; `migrations/days.py` says why that is exact."""
+    """
+    Write into the open day what is in none of the closed ones; `migrations/days.py` says why that is exact.
+
+    Gives the ids that were not written.
+    """
     return (
         f"WITH open AS MATERIALIZED ({days.OPEN_DAY.format(schema=receipts.schema)}), "
-        "r AS MATERIALIZED (SELECT * FROM json_to_recordset(CAST(:rows AS json)) "
-        "AS r (workspace_id uuid, hit_id uuid, digest text)), "
+        "r AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS r (workspace_id, hit_id, digest)), "
         "known AS MATERIALIZED (SELECT b.workspace_id, k.hit_id "
         "FROM (SELECT workspace_id, array_agg(hit_id) AS ids FROM r GROUP BY workspace_id) AS b, "
         # OFFSET keeps it from becoming a join, which would read days whole while they look small. An array asks each index
         # once for a whole batch, which costs nearly nothing where ids are in the order of time.
         f"LATERAL (SELECT k.hit_id FROM {receipts} k "
-        "WHERE k.workspace_id = b.workspace_id AND k.hit_id = ANY(b.ids) AND k.day < (SELECT day FROM open) OFFSET 0) AS k) "
-        f"INSERT INTO {receipts} (workspace_id, hit_id, day, digest) "
+        "WHERE k.workspace_id = b.workspace_id AND k.hit_id = ANY(b.ids) AND k.day < (SELECT day FROM open) OFFSET 0) AS k), "
+        f"written AS (INSERT INTO {receipts} (workspace_id, hit_id, day, digest) "
         "SELECT workspace_id, hit_id, day, digest FROM r, open "
         "WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM known) "
-        "ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id"
+        "ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id) "
+        "SELECT workspace_id, hit_id FROM r WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM written)"
     )
 
 
@@ -124,24 +132,24 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) ->
     Raises:
         Stale: Another batch bound one of the identities first.
     """
-    if people.identities:
-        bound = await conn.execute(
-            text(f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING"),
-            {"rows": as_json(people.identities)},
-        )
-        if bound.rowcount != len(people.identities):
-            raise Stale
+    bound = await _write(
+        conn,
+        f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING",
+        people.identities,
+    )
+    if bound != len(people.identities):
+        raise Stale
     if people.moved:
         await _hand_over(conn, t, people)
-    await record_visitors(conn, t, plan.visitors)
-    await record_members(conn, t, plan.members)
+    visitors, counted = counting.visitors_apart((plan.visitor_before(row), row) for row in plan.visitors)
+    await record_visitors(conn, t, visitors)
+    await _write(conn, counting.update_of(t.visitors, counting.OF_VISITOR), counted)
+    await _write(conn, counting.update_of(t.visitors, ("canonical_id", "external_id")), plan.members)
     await record_merges(conn, t, people.merges)
-    if people.conflicts:
-        await conn.execute(
-            text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
-            {"rows": as_json(list(people.conflicts.values()))},
-        )
-    await record_sessions(conn, t, plan.sessions)
+    await _write(conn, f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING", list(people.conflicts.values()))
+    sessions, going_on = counting.sessions_apart((plan.session_before(row), row) for row in plan.sessions)
+    await record_sessions(conn, t, sessions)
+    await _write(conn, counting.update_of(t.sessions, counting.OF_SESSION), going_on)
     await record_events(conn, t, plan)
 
 
@@ -157,63 +165,52 @@ async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:
     ]
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     kinds = ", ".join(f"{c.name} {c.type.compile(dialect)}" for c in t.identities.c)
-    changed = await run(
+    changed = await _write(
         conn,
         f"UPDATE {t.identities} i SET visitor_id = r.visitor_id, hit_id = r.hit_id, first_seen_at = r.first_seen_at, "
-        f"shared_at = r.shared_at FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds}, before uuid) "
+        f"shared_at = r.shared_at FROM json_to_recordset($1::text::json) AS r ({kinds}, before uuid) "
         "WHERE (i.workspace_id, i.kind, i.value, i.visitor_id) = (r.workspace_id, r.kind, r.value, r.before)",
-        rows=as_json(rows),
+        rows,
     )
-    if changed.rowcount != len(rows):
+    if changed != len(rows):
         raise Stale
-    await conn.execute(
-        text(f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(people.former)}
-    )
+    await _write(conn, f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING", people.former)
 
 
 async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visitor]) -> None:
-    """Write *rows* of visitors, new and changed. Their locks are ours since `load`."""
-    if rows:
-        await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
-
-
-async def record_members(conn: AsyncConnection, t: Tables, rows: Sequence[Member]) -> None:
-    """Give *rows*, which were there before, the person and the name that they have now."""
-    if rows:
-        await run(
-            conn,
-            f"UPDATE {t.visitors} v SET canonical_id = r.canonical_id, external_id = r.external_id "
-            "FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, id uuid, canonical_id uuid, external_id text) "
-            "WHERE v.workspace_id = r.workspace_id AND v.id = r.id",
-            rows=as_json(rows),
-        )
+    """Write *rows* of visitors, new and changed. Their locks are ours since they were read."""
+    await _write(conn, _upsert(t.visitors), rows)
 
 
 async def record_merges(conn: AsyncConnection, t: Tables, rows: Sequence[MergeRow]) -> None:
     """Add *rows* to the ledger of merges."""
-    if rows:
-        await conn.execute(text(_insert(t.merges)), {"rows": as_json(rows)})
+    await _write(conn, _insert(t.merges), rows)
 
 
 async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Session]) -> None:
     """Write *rows* of visits, new and changed; their visitor's lock guards them."""
-    if rows:
-        await conn.execute(text(_upsert(t.sessions)), {"rows": as_json(rows)})
+    await _write(conn, _upsert(t.sessions), rows)
 
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new."""
-    if plan.events:
-        await conn.execute(text(_insert(t.events)), {"rows": as_json(plan.events)})
+    await _write(conn, _insert(t.events), plan.events)
+
+
+async def _write(conn: AsyncConnection, sql: str, rows: Sequence[Any]) -> int:
+    """Run *sql* with *rows* as one JSON text, if there are any; how many rows it touched."""
+    return await execute(conn, sql, as_json(rows)) if rows else 0
 
 
 @lru_cache(maxsize=256)
 def _insert(table: Table) -> str:
-    """`INSERT … SELECT …` from a JSON array of rows in the parameter `rows`; clauses may follow."""
+    """`INSERT … SELECT …` from a JSON array of rows as `$1`; clauses may follow."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     names = ", ".join(f'"{column.name}"' for column in table.c)
     kinds = ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.c)
-    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds})"
+    return (
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset($1::text::json) AS r ({kinds})"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -221,12 +218,6 @@ def _upsert(table: Table) -> str:
     keys = ", ".join(column.name for column in table.primary_key)
     sets = ", ".join(f'"{c.name}" = excluded."{c.name}"' for c in table.c if not c.primary_key)
     return f"{_insert(table)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
-
-
-@lru_cache(maxsize=256)
-def _typed(sql: str, table: Table, *, only: tuple[str, ...] | None = None) -> TextualSelect:
-    """*sql* whose result columns have the types of *table*'s."""
-    return text(sql).columns(*(c for c in table.c if only is None or c.name in only))
 
 
 async def find_session(
