@@ -212,7 +212,8 @@ async def execute(conn: AsyncConnection, sql: str, *values: Any) -> int:
 
 async def _driven(conn: AsyncConnection, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
     raw: Any = (await conn.get_raw_connection()).driver_connection
-    if not raw.is_in_transaction():  # SQLAlchemy begins with the first statement that goes through it
+    if raw.is_closed() or not raw.is_in_transaction():
+        # SQLAlchemy begins with the first statement that goes through it, and says it when it cannot.
         await conn.exec_driver_sql("SELECT 1")
     try:
         return await getattr(raw, verb)(sql, *values)

@@ -121,31 +121,27 @@ def _resolving(t: Tables) -> str:
     """
     Find by values and ids, lock, and say of each row whether it is what this statement saw of it.
 
-    An array asks an index once for a whole batch. OFFSET keeps that from becoming a join, which would read tables whole while
-    they look small. Nearly every value points to the row that names its person, so persons are looked for by the ids
-    that values point to (`own`), and by the persons of these only where that finds nobody (`others`).
+    OFFSET keeps each look-up one of a whole key, whatever the planner believes of tables that are young or small. Nearly every
+    value points to the row that names its person, so persons are looked for by the ids that values point to (`own`), and by the
+    persons of these only where that finds nobody (`others`).
     """
     v = t.visitors
     return (
-        "WITH i AS MATERIALIZED (SELECT i.* FROM (SELECT workspace_id, kind, array_agg(value) AS held "
-        "FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (workspace_id, kind, value) GROUP BY 1, 2) AS k, "
-        f"LATERAL (SELECT i.* FROM {t.identities} i WHERE i.workspace_id = k.workspace_id AND i.kind = k.kind "
-        "AND i.value = ANY(k.held) OFFSET 0) AS i), "
-        "n AS MATERIALIZED (SELECT workspace_id, array_agg(id) AS ids FROM (SELECT workspace_id, visitor_id AS id FROM i "
-        "UNION ALL SELECT * FROM unnest($4::uuid[], $5::uuid[])) AS n (workspace_id, id) GROUP BY 1), "
+        "WITH i AS MATERIALIZED (SELECT i.* FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (workspace_id, kind, value), "
+        f"LATERAL (SELECT i.* FROM {t.identities} i "
+        "WHERE i.workspace_id = k.workspace_id AND i.kind = k.kind AND i.value = k.value OFFSET 0) AS i), "
+        "n AS MATERIALIZED (SELECT workspace_id, visitor_id AS id FROM i UNION SELECT * FROM unnest($4::uuid[], $5::uuid[])), "
         "own AS MATERIALIZED (SELECT v.* FROM n, LATERAL (SELECT v.workspace_id, v.id, v.ctid AS place "
-        f"FROM {v} v WHERE v.workspace_id = n.workspace_id AND v.canonical_id = ANY(n.ids) OFFSET 0) AS v), "
-        "others AS MATERIALIZED (SELECT DISTINCT v.* "
-        "FROM (SELECT workspace_id, unnest(ids) AS id FROM n EXCEPT SELECT workspace_id, id FROM own) AS n, "
+        f"FROM {v} v WHERE v.workspace_id = n.workspace_id AND v.canonical_id = n.id OFFSET 0) AS v), "
+        "others AS MATERIALIZED (SELECT DISTINCT v.* FROM (SELECT * FROM n EXCEPT SELECT workspace_id, id FROM own) AS n, "
         f"LATERAL (SELECT m.canonical_id FROM {v} m WHERE m.workspace_id = n.workspace_id AND m.id = n.id OFFSET 0) AS m, "
         f"LATERAL (SELECT v.workspace_id, v.id, v.ctid AS place FROM {v} v WHERE v.workspace_id = n.workspace_id "
         "AND v.canonical_id = m.canonical_id OFFSET 0) AS v), "
-        "r AS MATERIALIZED (SELECT * FROM own UNION ALL SELECT * FROM others), "
-        "v AS MATERIALIZED (SELECT v.workspace_id, v.id, v.canonical_id, v.external_id, v.first_seen_at, "
-        f"v.ctid = r.place AS same FROM r JOIN {v} v ON v.ctid = r.place ORDER BY r.workspace_id, r.id FOR UPDATE OF v) "
+        "r AS MATERIALIZED (SELECT * FROM own UNION ALL SELECT * FROM others ORDER BY 1, 2) "
         "SELECT coalesce(r.workspace_id, i.workspace_id), r.id, v.canonical_id, v.external_id, v.first_seen_at, v.same, "
         "i.kind, i.value, i.visitor_id, i.hit_id, i.first_seen_at, i.shared_at "
-        "FROM r LEFT JOIN v USING (workspace_id, id) "
+        "FROM r LEFT JOIN LATERAL (SELECT v.canonical_id, v.external_id, v.first_seen_at, v.ctid = r.place AS same "
+        f"FROM {v} v WHERE v.ctid = r.place FOR UPDATE) AS v ON true "
         "FULL JOIN i ON i.workspace_id = r.workspace_id AND i.visitor_id = r.id"
     )
 
