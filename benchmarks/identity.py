@@ -3,12 +3,16 @@ What it costs to know who 500 hits are, and to merge: ratios measured in one run
 
     python -m benchmarks.identity [--quick] [--url postgresql+asyncpg://…]
 
-1. Batch resolution: everything that a batch of 500 hits of 500 known visitors reads before it is decided (`ledger.load`) against one
-   indexed `= ANY` look-up of the same 500 keys, among N identities. Reach: at most 3.
+1. Resolving: 500 hits of 500 known visitors → 500 visitors, decided. That is all of `Ingest` but receipts and what follows from
+   knowing them (their visits, counters, events): evidence is read out of the hits, looked up, the persons are locked with all
+   their rows, what is new is looked for among the erased and in the ledger, and `People` decides each hit, in a transaction of
+   its own. Held against one indexed `= ANY` look-up of the 500 keys, in a transaction of its own through the same door, among
+   N identities. Reach: at most 3.
+   Each round takes other visitors (so most pages come from the system's cache), and one row asks for the same 500 again and again.
 2. `visitors.merge` of a visitor with many events against one with ten. Reach: no more, but for noise.
 
-Without `--url` an embedded PostgreSQL is started in a temporary directory. A given database is migrated and filled: do not name one
-that holds anything.
+Rounds alternate, and the median of their ratios counts. Without `--url` an embedded PostgreSQL is started in a temporary
+directory. A given database is migrated and filled: do not name one that holds anything.
 """
 
 from __future__ import annotations
@@ -16,23 +20,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
-import statistics
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
+from statistics import median
 from time import perf_counter
 from uuid import UUID
 
 from goodanalytics import Analytics, Config
-from goodanalytics.core.identity import Identifier, Kind
-from goodanalytics.store import ledger
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.store.database import run
-from goodanalytics.store.told import Evidence
 
 WORKSPACE = UUID(int=0)
 BATCH = 500  # hits
+WARM_UP = 5  # rounds
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
@@ -74,61 +78,65 @@ async def events(analytics: Analytics, visitor: UUID, number: int) -> None:
         )  # fmt: skip
 
 
-async def median(rounds: int, act: Callable[[int], Awaitable[None]]) -> float:
-    """Seconds of the middle round; two rounds before it warm up."""
-    for number in (-1, -2):
-        await act(number)
-    seconds = []
-    for number in range(rounds):
-        began = perf_counter()
-        await act(number)
-        seconds.append(perf_counter() - began)
-    return statistics.median(seconds)
+async def timed(act: Awaitable[None]) -> float:
+    """Seconds that *act* takes."""
+    began = perf_counter()
+    await act
+    return perf_counter() - began
 
 
-async def resolution(analytics: Analytics, identities: int, rounds: int) -> float:
-    """Batch resolution over one look-up of the same keys."""
-    t = analytics.database.tables
+def a_hit(analytics: Analytics, browser: str) -> Hit:
+    """A page that a browser looks at."""
+    config = analytics.config
+    return Hit(
+        id=config.new_id(), workspace_id=WORKSPACE, received_at=START, occurred_at=START, event_type=EventType.PAGEVIEW,
+        origin="browser", url="https://shop.example/", signals=Signals(anonymous_id=browser),
+    )  # fmt: skip
 
-    def cookies(number: int) -> list[str]:
-        first = (number % 97) * BATCH * 7
-        return [f"cookie-{1 + (first + 31 * n) % identities}" for n in range(BATCH)]
 
-    async def look_up(number: int) -> None:
+async def resolution(analytics: Analytics, identities: int, rounds: int, *, again: bool) -> list[float]:
+    """Resolving over one look-up, in each round; *again*: the same visitors in every round."""
+    t, chance = analytics.database.tables, Random(4)
+    same = [f"cookie-{chance.randint(1, identities)}" for _ in range(BATCH)]
+
+    def cookies() -> list[str]:
+        return same if again else [f"cookie-{chance.randint(1, identities)}" for _ in range(BATCH)]
+
+    async def look_up(values: list[str]) -> None:
         async with analytics.database.begin() as conn:
             found = await run(
                 conn,
                 f"SELECT value, visitor_id FROM {t.identities} WHERE workspace_id = :w AND kind = 'anonymous_id' "
                 "AND value = ANY(CAST(:values AS text[]))",
-                w=WORKSPACE, values=cookies(number),
+                w=WORKSPACE, values=values,
             )  # fmt: skip
             found.all()
 
-    async def resolve(number: int) -> None:
-        evidence = [
-            Evidence(WORKSPACE, (Identifier(Kind.ANONYMOUS_ID, value),), None) for value in cookies(number)
-        ]
+    async def resolve(hits: list[Hit]) -> None:
         async with analytics.database.begin() as conn:
-            await ledger.load(
-                conn, t, evidence, (START, START), timedelta(minutes=30), analytics.config.graveyard
-            )
+            _, taken = await analytics.ingest.resolve(conn, hits)
+            assert all(one is not None for one in taken)
 
-    return await median(rounds, resolve) / await median(rounds, look_up)
+    ratios = []
+    for number in range(-WARM_UP, rounds):
+        hits = [a_hit(analytics, browser) for browser in cookies()]
+        if number % 2:
+            resolving, looking = await timed(resolve(hits)), await timed(look_up(cookies()))
+        else:
+            looking, resolving = await timed(look_up(cookies())), await timed(resolve(hits))
+        if number >= 0:
+            ratios.append(resolving / looking)
+    return ratios
 
 
-async def merging(analytics: Analytics, many: int, rounds: int) -> float:
-    """A merge of somebody with *many* events over one of somebody with ten."""
-    seconds = {}
-    for number in (10, many):
-
-        async def merge(turn: int, number: int = number) -> None:
-            ids = [UUID(int=(number << 32) + 2 * (turn + 3) + side) for side in (0, 1)]
-            await analytics.visitors.merge(*ids, reason="benchmark")
-
-        for turn in range(-2, rounds):
-            for side in (0, 1):
-                visitor = UUID(int=(number << 32) + 2 * (turn + 3) + side)
-                t = analytics.database.tables
+async def merging(analytics: Analytics, many: int, rounds: int) -> list[float]:
+    """A merge of somebody with *many* events over one of somebody with ten, in each round."""
+    t = analytics.database.tables
+    pairs: dict[int, list[list[UUID]]] = {10: [], many: []}
+    for number, made in pairs.items():
+        for turn in range(rounds + WARM_UP):
+            made.append([UUID(int=(number << 32) + 2 * turn + side) for side in (0, 1)])
+            for visitor in made[-1]:
                 async with analytics.database.begin() as conn:
                     await run(
                         conn,
@@ -136,9 +144,19 @@ async def merging(analytics: Analytics, many: int, rounds: int) -> float:
                         f"'canonical_id', CAST(:i AS uuid)))).* FROM {t.visitors} v WHERE v.workspace_id = :w LIMIT 1",
                         w=WORKSPACE, i=visitor,
                     )  # fmt: skip
-            await events(analytics, visitor, number)
-        seconds[number] = await median(rounds, merge)
-    return seconds[many] / seconds[10]
+            await events(analytics, made[-1][1], number)  # the loser's: of equal age, the higher id
+    ratios = []
+    for turn in range(rounds + WARM_UP):
+        seconds = {}
+        for number in sorted(pairs, reverse=bool(turn % 2)):
+            seconds[number] = await timed(_merge(analytics, pairs[number][turn]))
+        if turn >= WARM_UP:
+            ratios.append(seconds[many] / seconds[10])
+    return ratios
+
+
+async def _merge(analytics: Analytics, pair: list[UUID]) -> None:
+    await analytics.visitors.merge(*pair, reason="benchmark")
 
 
 async def measure(url: str, *, quick: bool) -> None:
@@ -147,12 +165,21 @@ async def measure(url: str, *, quick: bool) -> None:
     config = Config(secret_key="benchmark" * 5, worker=False, auto_migrate=True)  # signs nothing
     async with Analytics(url, config) as analytics:
         await fill(analytics, identities)
-        ratio = await resolution(analytics, identities, rounds * 3)
-        sys.stdout.write(
-            f"resolving {BATCH} hits among {identities:,} identities: {ratio:.1f} x one look-up (reach 3)\n"
-        )
-        ratio = await merging(analytics, many, rounds)
-        sys.stdout.write(f"merging a visitor with {many:,} events: {ratio:.2f} x one with 10 (reach 1)\n")
+        for again in (False, True):
+            ratios = await resolution(analytics, identities, rounds * 3, again=again)
+            whom = "the same hits again and again" if again else f"hits of any {BATCH}"
+            _tell(
+                f"resolving {BATCH} hits among {identities:,} identities, {whom}, over one look-up", ratios, 3
+            )
+        ratios = await merging(analytics, many, rounds)
+        _tell(f"merging a visitor with {many:,} events over one with 10", ratios, 1)
+
+
+def _tell(what: str, ratios: list[float], reach: float) -> None:
+    middle = sorted(ratios)[len(ratios) // 4 : -len(ratios) // 4 or None]
+    sys.stdout.write(
+        f"{what}: {median(ratios):.2f} x ({middle[0]:.2f} to {middle[-1]:.2f} in the middle half; reach {reach})\n"
+    )
 
 
 def main() -> None:

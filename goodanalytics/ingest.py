@@ -4,7 +4,8 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → ledger.load → Plan.add for each (pure) → ledger.apply → commit → hooks
+    understand (pure) → ledger.receive → people.load → People.take for each (pure) → history.recall → Plan.add for each (pure)
+    → ledger.apply → commit → hooks
 """
 
 from __future__ import annotations
@@ -16,20 +17,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
+from goodanalytics.core.identity import identifiers
+from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, outcome
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, ledger
+from goodanalytics.store import health, history, ledger
+from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
+from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
 ATTEMPTS = 8
@@ -97,25 +104,32 @@ class Ingest:
         recording = [hit for hit in hits if not hit.quiet]
         repeated = await ledger.receive(conn, t, recording) if recording else {}
         outcomes: dict[int, Outcome] = {}
-        taken: dict[tuple[Any, Any], str | None] = {}
-        fresh: list[tuple[int, Understood]] = []
+        first: dict[tuple[UUID, UUID], int] = {}
+        fresh: dict[int, Hit] = {}
         for index, hit in enumerate(hits):
             key = (hit.workspace_id, hit.id)
-            if not hit.quiet and (key in repeated or key in taken):
-                outcomes[index] = _repetition(hit, repeated[key] if key in repeated else taken[key])
+            if hit.quiet or (first.setdefault(key, index) == index and key not in repeated):
+                fresh[index] = hit
             else:
-                taken[key] = hit.digest
-                fresh.append((index, self.understand(hit)))
+                outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
+        understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for _ in range(ATTEMPTS if fresh else 0):
-            with suppress(ledger.Stale):
+            with suppress(Stale):
                 async with savepoint(conn) as inner:
-                    plan = await self._plan(inner, [understood for _, understood in fresh])
-                    decided = [(index, plan.add(understood)) for index, understood in fresh]
-                    await ledger.apply(inner, t, plan)
-                return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
+                    people, whose = await self.resolve(inner, list(fresh.values()))
+                    by_index = dict(zip(fresh, whose, strict=True))
+                    recorded = [
+                        (understood[index], one)
+                        for index, one in by_index.items()
+                        if one is not None and index in understood
+                    ]
+                    plan = await self._plan(inner, people, recorded)
+                    await ledger.apply(inner, t, people, plan)
+                outcomes |= {index: outcome(fresh[index], one) for index, one in by_index.items()}
+                return [outcomes[index] for index in range(len(hits))]
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
-        return [outcome for _, outcome in sorted(outcomes.items())]
+        return [outcomes[index] for index in range(len(hits))]
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -128,25 +142,47 @@ class Ingest:
         """
         understood = self.understand(hit)
         for _ in range(ATTEMPTS):
-            with suppress(ledger.Stale):
+            with suppress(Stale):
                 async with self.database.trying(connection) as conn:
-                    plan = await self._plan(conn, [understood])
-                    outcome = plan.add(understood)
-                return foreseen(plan, hit, outcome)
+                    people, (one,) = await self.resolve(conn, [hit])
+                    if one is None:
+                        return Foreseen("dropped", None)
+                    plan = await self._plan(conn, people, [(understood, one)], everybody=True)
+                return foreseen(people, plan, hit, one)
         raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
 
-    async def _plan(self, conn: Any, batch: Sequence[Understood]) -> Plan:
-        session = self.config.session
-        state = await ledger.load(
+    async def resolve(self, conn: Any, hits: Sequence[Hit]) -> tuple[People, list[Taken | None]]:
+        """
+        Say whose *hits* are, and lock these people until the transaction of *conn* ends; nothing is written.
+
+        Raises:
+            Stale: Somebody else was faster. Undo what the transaction read, and ask again.
+        """
+        offered = [identifiers(hit, self.config.identity) for hit in hits]
+        state = await people_rows.load(
             conn,
             self.database.tables,
-            [Evidence(u.hit.workspace_id, u.identifiers, u.hit.signals.visitor_id) for u in batch],
-            (min(u.hit.occurred_at for u in batch), max(u.hit.occurred_at for u in batch)),
-            session.timeout,
+            [
+                Evidence(h.workspace_id, found, h.signals.visitor_id)
+                for h, found in zip(hits, offered, strict=True)
+            ],
             self.config.graveyard,
         )
-        policy = SessionPolicy(session.timeout, session.split_on_source)
-        return Plan(state, policy, self.config.identity)
+        people = People(state, self.config.identity)
+        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
+
+    async def _plan(
+        self, conn: Any, people: People, batch: Sequence[tuple[Understood, Taken]], *, everybody: bool = False
+    ) -> Plan:
+        """What hits change about those whose they are."""
+        rules = self.config.session
+        past = await history.recall(
+            conn, self.database.tables, people, batch, rules.timeout, everybody=everybody
+        )
+        plan = Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
+        for understood, one in batch:
+            plan.record(understood, one.visitor_id, one.company)
+        return plan
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
@@ -161,7 +197,6 @@ class Ingest:
             path=parts.path if hit.url is not None else None,
             referrer=urls.clean(hit.referrer),
             ip=kept_ip(hit.client.ip, self.config.keep_ip),
-            rules=self.config.identity,
         )
 
     def _place(self, hit: Hit) -> Place | None:
@@ -178,6 +213,7 @@ def _repetition(hit: Hit, digest: str | None) -> Outcome:
     return Outcome(hit.id, "repeated")
 
 
+@lru_cache(maxsize=4096)
 def kept_ip(ip: str | None, keep: str) -> str | None:
     """*ip* as it may be stored: whole, as its /24 or /48 network (what Google Analytics masked), or not at all."""
     if ip is None or keep == "off":

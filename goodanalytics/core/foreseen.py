@@ -7,7 +7,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from goodanalytics.core.hits import Hit
-from goodanalytics.core.plan import Outcome, Plan
+from goodanalytics.core.people import People, Taken
+from goodanalytics.core.plan import Plan
 from goodanalytics.core.visitors import Visitor
 
 
@@ -45,21 +46,19 @@ class Foreseen:
         }
 
 
-def foreseen(plan: Plan, hit: Hit, outcome: Outcome) -> Foreseen:
-    """What *plan*, which holds *hit* alone, would change."""
-    if outcome.visitor_id is None:
-        return Foreseen("dropped", None)
-    person = plan.person(hit.workspace_id, outcome.visitor_id)
-    merged = [merge.loser_id for merge in plan.merges]
+def foreseen(people: People, plan: Plan, hit: Hit, taken: Taken) -> Foreseen:
+    """What *people* and *plan*, which took *hit* alone, would change."""
+    person = plan.person(hit.workspace_id, taken.visitor_id)
+    merged = [merge.loser_id for merge in people.merges]
     decision: Literal["new", "known", "merge"] = (
-        "merge" if merged else "new" if (hit.workspace_id, outcome.visitor_id) in plan.made else "known"
+        "merge" if merged else "new" if (hit.workspace_id, taken.visitor_id) in people.made else "known"
     )
-    evidence = dict.fromkeys(str(kind) for merge in plan.merges for kind in merge.evidence["matched"])
+    evidence = dict.fromkeys(str(kind) for merge in people.merges for kind in merge.evidence["matched"])
     return Foreseen(
         decision,
         person,
         tuple(merged),
         tuple(evidence),
-        tuple((row.other_id, row.reason) for row in plan.conflicts.values()),
-        tuple((row.kind, row.value) for row in plan.identities),
+        tuple((row.other_id, row.reason) for row in people.conflicts.values()),
+        tuple((row.kind, row.value) for row in people.identities),
     )

@@ -26,6 +26,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from uuid import UUID
 
+import msgspec
+
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
 
@@ -86,8 +88,7 @@ _ADDRESS = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
 _PHONE = re.compile(r"(\+|00)(?P<digits>[0-9 ().\-/\u00a0\u2010\u2011]*)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Identifier:
+class Identifier(msgspec.Struct, frozen=True, order=True, gc=False):
     """One value of one kind."""
 
     kind: Kind
@@ -168,26 +169,26 @@ Decision = New | Known | Merge
 def identifiers(hit: Hit, rules: IdentityRules = DEFAULT_RULES) -> tuple[Identifier, ...]:
     """What *hit* offers as evidence: normalised, without the values that stand for nobody, strongest first."""
     signals = hit.signals
-    found: list[Identifier] = []
+    said: list[tuple[Kind, str | None]] = [(Kind.ANONYMOUS_ID, signals.anonymous_id)]
     if hit.trusted:
-        found += _named(Kind.EXTERNAL_ID, signals.external_id)
-        found += _named(Kind.EMAIL, _mailbox(signals.email))
-        found += _named(Kind.PHONE, normal_phone(signals.phone))
-    found += _named(Kind.ANONYMOUS_ID, signals.anonymous_id)
+        said = [
+            (Kind.EXTERNAL_ID, signals.external_id),
+            (Kind.EMAIL, _mailbox(signals.email)),
+            (Kind.PHONE, normal_phone(signals.phone)),
+            *said,
+        ]
     if signals.click_id is not None:
-        found.append(Identifier(Kind.CLICK, str(signals.click_id)))
-    return tuple(one for one in found if not rules.blocks(one.value))
+        said.append((Kind.CLICK, str(signals.click_id)))
+    return tuple(
+        Identifier(kind, name)
+        for kind, value in said
+        if value is not None and not stands_for_nobody(name := value.strip()) and not rules.blocks(name)
+    )
 
 
 def _mailbox(value: str | None) -> str | None:
     email = normal_email(value)
     return None if email is None or email.partition("@")[0].partition("+")[0] in NO_MAILBOX else email
-
-
-def _named(kind: Kind, value: str | None) -> list[Identifier]:
-    if value is None or not (value := value.strip()) or stands_for_nobody(value):
-        return []
-    return [Identifier(kind, value)]
 
 
 def stands_for_nobody(value: str) -> bool:

@@ -74,9 +74,13 @@ class IdentityRules:
 
     def blocks(self, value: str) -> bool:
         """Whether the host says that *value* names nobody."""
-        if value.strip().casefold() in self._values:
+        if self._values and value.strip().casefold() in self._values:
             return True
-        return len(value) <= LONGEST_MATCHED and any(p.fullmatch(value) for p in self._patterns)
+        return (
+            bool(self._patterns)
+            and len(value) <= LONGEST_MATCHED
+            and any(p.fullmatch(value) for p in self._patterns)
+        )
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -1,7 +1,7 @@
 """
 Who the hits of a batch belong to: rows, the values that point to them, and the ledger of merges.
 
-`Plan` asks `identify` for each hit in turn, and each sees what the hits before it changed.
+`take` is asked for each hit in turn, and each sees what the hits before it changed. What was done is `core.plan`'s.
 
 1. A value points to one row. It moves only when somebody else signs in on the browser; where it pointed before is kept, with
    the time until which it did, and what was done until then stays with whom it was.
@@ -12,12 +12,9 @@ Who the hits of a batch belong to: rows, the values that point to them, and the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -34,125 +31,38 @@ from goodanalytics.core.identity import (
     Merge,
     New,
 )
+from goodanalytics.core.identity_rows import (
+    ConflictRow,
+    FormerIdentityRow,
+    IdentityRow,
+    Key,
+    Member,
+    MergeRow,
+    RowKey,
+    State,
+    derived_id,
+)
 from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
-from goodanalytics.core.sessions import Session
-from goodanalytics.core.sources import Source
 from goodanalytics.core.tombstones import FOR_EVER
-from goodanalytics.core.visitors import Visitor
 
 DAY = timedelta(days=1)
 UNUSED = "nobody was seen on it yet"
 """What stands in `Visitor.bot` of a shared device until its first hit: so long it is no visitor to count."""
 
-Key = tuple[UUID, str, str]
-"""A value: workspace, kind, value."""
 
-
-class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """
-    A row of `identities`: this value points to this visitor since that hit.
+    Whose hit it is.
 
     Attributes:
-        shared_at: Since when a browser's value proves nothing because too many people signed in on it, or `None`.
+        visitor_id: The row that takes it.
+        person_id: What its person was known as then.
+        company: The rows of the person then; only told for a hit from the host's servers, which may join the visit of any of them.
     """
 
-    workspace_id: UUID
-    kind: str
-    value: str
     visitor_id: UUID
-    hit_id: UUID | None
-    first_seen_at: datetime
-    shared_at: datetime | None = None
-
-
-class FormerIdentityRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `former_identities`: a value pointed to this visitor from *first_seen_at* until *until*."""
-
-    workspace_id: UUID
-    kind: str
-    value: str
-    visitor_id: UUID
-    hit_id: UUID | None
-    first_seen_at: datetime
-    until: datetime
-
-
-class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A row of `merges`: the loser's person is the winner's since then, on this evidence.
-
-    Attributes:
-        loser_id, winner_id: What the two persons were known as.
-        loser_member_id, winner_member_id: The two rows that the evidence tied.
-        hit_id: The hit that brought the evidence; `None` when the host merged them itself.
-        actor, reason: Who merged them and why, when the host did.
-        undone_at, undone_by, undone_reason: When it was taken back, by whom and why. From then on the two are apart for good.
-    """
-
-    workspace_id: UUID
-    id: UUID
-    loser_id: UUID
-    winner_id: UUID
-    loser_member_id: UUID
-    winner_member_id: UUID
-    evidence: dict[str, Any]
-    hit_id: UUID | None
-    merged_at: datetime
-    actor: str | None = None
-    reason: str | None = None
-    undone_at: datetime | None = None
-    undone_by: str | None = None
-    undone_reason: str | None = None
-
-
-class ConflictRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `conflicts`: two persons that a hit pointed to and that stay apart, or what was too much for one."""
-
-    workspace_id: UUID
-    hit_id: UUID
-    visitor_id: UUID
-    other_id: UUID
-    reason: str
-    seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ClickFacts:
-    """Where a click came from, for the landing that follows it."""
-
-    source: Source
-    link_id: UUID | None
-
-
-@dataclass(slots=True)
-class State:
-    """
-    What is known before the batch: all that its hits can touch.
-
-    Attributes:
-        merges: Of the people whom a hit tells something new of, live and undone.
-        held: How many values of a kind point to each of their rows.
-        former: The rows that a browser's value pointed to before, each with the time until which it did.
-        forgotten: Values of erased people, with the time of the erasure.
-    """
-
-    identities: dict[Key, IdentityRow] = field(default_factory=dict)
-    visitors: dict[tuple[UUID, UUID], Visitor] = field(default_factory=dict)
-    sessions: list[Session] = field(default_factory=list)
-    clicks: dict[tuple[UUID, UUID], ClickFacts] = field(default_factory=dict)
-    merges: list[MergeRow] = field(default_factory=list)
-    held: dict[tuple[UUID, UUID], dict[str, int]] = field(default_factory=dict)
-    former: dict[Key, list[tuple[UUID, datetime]]] = field(default_factory=dict)
-    forgotten: dict[Key, datetime] = field(default_factory=dict)
-
-
-def derived_id(hit_id: UUID, at: datetime, purpose: str) -> UUID:
-    """An id of version 7 (RFC 9562) that stands for *purpose* of this hit, for ever the same."""
-    digest = int.from_bytes(hashlib.sha256(hit_id.bytes + purpose.encode()).digest()[:10])
-    milliseconds = int(at.timestamp() * 1_000) & ((1 << 48) - 1)
-    value = (milliseconds << 80) | digest
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
+    person_id: UUID
+    company: frozenset[UUID] = frozenset()
 
 
 class People:
@@ -163,7 +73,8 @@ class People:
         rows: Every row of every person, as the batch left it so far.
         identities, former, merges, conflicts: New rows.
         moved: Values that point elsewhere now, each with the row that they pointed to.
-        touched, made: The rows that the batch changed, and those that it added.
+        changed: Rows whose person or name is another one now, and the first of every person that grew.
+        made: The rows that the batch added, each with the time of its hit and why that is a bot's.
     """
 
     def __init__(self, state: State, rules: IdentityRules = DEFAULT_RULES) -> None:
@@ -173,36 +84,55 @@ class People:
         self._ledger = list(state.merges)
         self._held = {key: Counter(kinds) for key, kinds in state.held.items()}
         self._former = {key: list(rows) for key, rows in state.former.items()}
-        self.rows = state.visitors
-        self._members: dict[tuple[UUID, UUID], set[UUID]] = defaultdict(set)
-        for row in state.visitors.values():
-            self._members[row.workspace_id, row.canonical_id].add(row.id)
+        self.rows = state.members
+        self._members: dict[RowKey, set[UUID]] | None = None
         self.identities: list[IdentityRow] = []
         self.moved: dict[Key, tuple[IdentityRow, UUID]] = {}
         self.former: list[FormerIdentityRow] = []
         self.merges: list[MergeRow] = []
         self.conflicts: dict[tuple[UUID, UUID], ConflictRow] = {}
-        self.touched: set[tuple[UUID, UUID]] = set()
-        self.made: set[tuple[UUID, UUID]] = set()
-
-    def put(self, row: Visitor) -> None:
-        """Change *row*, or add it."""
-        self.rows[row.workspace_id, row.id] = row
-        self.touched.add((row.workspace_id, row.id))
+        self.changed: set[RowKey] = set()
+        self.made: dict[RowKey, tuple[datetime, str | None]] = {}
 
     def members(self, workspace_id: UUID, person: UUID) -> set[UUID]:
         """The ids of the rows of *person*, a canonical id."""
-        return self._members[workspace_id, person]
+        return self._by_person[workspace_id, person]
 
-    def rows_of(self, workspace_id: UUID, person: UUID) -> list[Visitor]:
+    def company(self, workspace_id: UUID, visitor_id: UUID) -> frozenset[UUID]:
+        """The ids of the rows of the person that the row *visitor_id* belongs to."""
+        return frozenset(self.members(workspace_id, self.rows[workspace_id, visitor_id].canonical_id))
+
+    def rows_of(self, workspace_id: UUID, person: UUID) -> list[Member]:
         """The rows of *person*, a canonical id, by their ids."""
-        return [self.rows[workspace_id, member] for member in sorted(self._members[workspace_id, person])]
+        return [self.rows[workspace_id, member] for member in sorted(self.members(workspace_id, person))]
 
     def join(self, workspace_id: UUID, loser: UUID, winner: UUID) -> None:
         """Let the rows of *loser* belong to *winner* from now on; both are canonical ids."""
         for row in self.rows_of(workspace_id, loser):
-            self.put(msgspec.structs.replace(row, canonical_id=winner))
-        self._members[workspace_id, winner] |= self._members.pop((workspace_id, loser), set())
+            self._put(msgspec.structs.replace(row, canonical_id=winner))
+        by_person = self._by_person
+        by_person[workspace_id, winner] |= by_person.pop((workspace_id, loser), set())
+        # Who waits for the winner sees by this that the person has grown: `store.people.load`.
+        self.changed.add((workspace_id, winner))
+
+    def tie(self, workspace_id: UUID, one: UUID, other: UUID) -> None:
+        """Let the persons of two rows be one from now on."""
+        rows = self.rows[workspace_id, one], self.rows[workspace_id, other]
+        older, younger = sorted(rows, key=lambda row: (row.first_seen_at, row.id))
+        if older.canonical_id != younger.canonical_id:
+            self.join(workspace_id, younger.canonical_id, older.canonical_id)
+
+    @property
+    def _by_person(self) -> dict[RowKey, set[UUID]]:
+        if self._members is None:  # most batches tell nothing new of anybody, and never ask
+            self._members = defaultdict(set)
+            for row in self.rows.values():
+                self._members[row.workspace_id, row.canonical_id].add(row.id)
+        return self._members
+
+    def _put(self, row: Member) -> None:
+        self.rows[row.workspace_id, row.id] = row
+        self.changed.add((row.workspace_id, row.id))
 
     def known(self, workspace_id: UUID, kind: Kind, value: str) -> IdentityRow | None:
         """Where a value points to."""
@@ -221,8 +151,26 @@ class People:
                 return True
         return False
 
-    def identify(self, hit: Hit, offered: Sequence[Identifier]) -> Visitor:
-        """The row that takes *hit*; joins people and binds values as the evidence says."""
+    def take(self, hit: Hit, offered: Sequence[Identifier]) -> Taken | None:
+        """Say whose *hit* is, join people and bind values as the evidence says; `None` when it is an erased person's."""
+        if self._forgotten and self.forgotten(hit, offered):
+            return None
+        row = self._identify(hit, offered)
+        if hit.quiet:
+            return Taken(row.id, row.canonical_id)
+        if hit.occurred_at < row.first_seen_at:
+            key = row.workspace_id, row.id
+            self.rows[key] = msgspec.structs.replace(self.rows[key], first_seen_at=hit.occurred_at)
+        if hit.origin == "server":
+            return Taken(row.id, row.canonical_id, self.company(row.workspace_id, row.id))
+        return Taken(row.id, row.canonical_id)
+
+    def _identify(self, hit: Hit, offered: Sequence[Identifier]) -> Member:
+        if len(offered) == 1 and hit.signals.visitor_id is None and offered[0].kind is not Kind.CLICK:
+            # What is known and says nothing else leaves nothing to decide and nothing to bind.
+            known = self._known.get((hit.workspace_id, offered[0].kind, offered[0].value))
+            if known is not None:
+                return self.rows[hit.workspace_id, known.visitor_id]
         said = next((i.value for i in offered if i.kind is Kind.EXTERNAL_ID), None)
         candidates = self._candidates(hit, offered)
         parted = self._parted(hit.workspace_id) if len(candidates) > 1 else ()
@@ -250,7 +198,7 @@ class People:
 
     def _candidate(self, hit: Hit, person: UUID, matched: dict[Kind, UUID]) -> Candidate:
         rows = self.rows_of(hit.workspace_id, person)
-        members = self._members[hit.workspace_id, person]
+        members = self.members(hit.workspace_id, person)
         lately = [
             m
             for m in self._ledger
@@ -271,7 +219,7 @@ class People:
 
     def _holds(self, workspace_id: UUID, person: UUID) -> dict[Kind, int]:
         held = Counter[str]()
-        for member in self._members[workspace_id, person]:
+        for member in self.members(workspace_id, person):
             held.update(self._held.get((workspace_id, member), {}))
         return {Kind(kind): number for kind, number in held.items()}
 
@@ -285,8 +233,8 @@ class People:
                 pairs.add(frozenset((one.canonical_id, other.canonical_id)))
         return pairs
 
-    def _matches(self, hit: Hit, offered: Iterable[Identifier]) -> Iterable[tuple[Kind, Visitor]]:
-        found: list[tuple[Kind, Visitor]] = []
+    def _matches(self, hit: Hit, offered: Iterable[Identifier]) -> Iterable[tuple[Kind, Member]]:
+        found: list[tuple[Kind, Member]] = []
         if hit.signals.visitor_id is not None:
             row = self.rows.get((hit.workspace_id, hit.signals.visitor_id))
             if row is not None:
@@ -323,19 +271,15 @@ class People:
 
     # What changes ----------------------------------------------------------------------------------------------------
 
-    def _new_visitor(self, hit: Hit, purpose: str, bot: str | None) -> Visitor:
+    def _new_visitor(self, hit: Hit, purpose: str, bot: str | None) -> Member:
         new_id = derived_id(hit.id, hit.occurred_at, purpose)
-        row = Visitor(
-            workspace_id=hit.workspace_id,
-            id=new_id,
-            canonical_id=new_id,
-            first_seen_at=hit.occurred_at,
-            last_seen_at=hit.occurred_at,
-            bot=bot,
+        row = Member(
+            workspace_id=hit.workspace_id, id=new_id, canonical_id=new_id, first_seen_at=hit.occurred_at
         )
-        self.put(row)
-        self.made.add((row.workspace_id, row.id))
-        self._members[row.workspace_id, row.id].add(row.id)
+        self.rows[row.workspace_id, new_id] = row
+        self.made[row.workspace_id, new_id] = hit.occurred_at, bot
+        if self._members is not None:
+            self._members[row.workspace_id, new_id].add(new_id)
         return row
 
     def _merge(self, hit: Hit, merge: Merge) -> None:
@@ -355,7 +299,7 @@ class People:
             self.merges.append(row)
             self._ledger.append(row)
 
-    def _note(self, hit: Hit, row: Visitor, apart: Apart) -> None:
+    def _note(self, hit: Hit, row: Member, apart: Apart) -> None:
         self.conflicts.setdefault(
             (hit.id, apart.other),
             ConflictRow(
@@ -368,7 +312,7 @@ class People:
             ),
         )
 
-    def _bind(self, hit: Hit, row: Visitor, offered: Iterable[Identifier], *, strangers: set[UUID]) -> None:
+    def _bind(self, hit: Hit, row: Member, offered: Iterable[Identifier], *, strangers: set[UUID]) -> None:
         """Remember that the values of this hit point to *row*; a value that points somewhere already stays there."""
         for identifier in offered:
             if identifier.kind is Kind.EXTERNAL_ID:
@@ -388,7 +332,7 @@ class People:
             ):
                 self._remember(hit, row, Identifier(Kind.LANDING, identifier.value))
 
-    def _remember(self, hit: Hit, row: Visitor, identifier: Identifier) -> None:
+    def _remember(self, hit: Hit, row: Member, identifier: Identifier) -> None:
         person = self.rows[row.workspace_id, row.id].canonical_id
         most = identity.most_of(self._rules).get(identifier.kind)
         if most is not None and self._holds(row.workspace_id, person).get(identifier.kind, 0) >= most:
@@ -407,7 +351,7 @@ class People:
         self._held.setdefault((row.workspace_id, row.id), Counter())[known.kind] += 1
         self.identities.append(known)
 
-    def _hand_over(self, hit: Hit, row: Visitor, known: IdentityRow) -> None:
+    def _hand_over(self, hit: Hit, row: Member, known: IdentityRow) -> None:
         """Let a browser on which somebody else signed in belong to them from now on; to nobody when it is many people's."""
         key = (known.workspace_id, known.kind, known.value)
         former = self._former.setdefault(key, [])
@@ -442,9 +386,9 @@ class People:
             )
         )
 
-    def _name(self, hit: Hit, row: Visitor, identifier: Identifier) -> None:
+    def _name(self, hit: Hit, row: Member, identifier: Identifier) -> None:
         """Only the row that an external id points to carries it, so that an unmerge leaves it with one of both."""
         if self.known(hit.workspace_id, Kind.EXTERNAL_ID, identifier.value) is None:
-            self.put(
+            self._put(
                 msgspec.structs.replace(self.rows[row.workspace_id, row.id], external_id=identifier.value)
             )

@@ -1,8 +1,9 @@
 """
 What a batch of hits changes: the whole of processing without the database.
 
-`ingest` loads what the batch may touch into a `State`, adds the hits one after the other, and the ledger writes what came
-out. Each hit sees what the hits before it did, so a batch of 500 gives what 500 batches of one would.
+First `core.people` says whose each hit is, then this file what it changes about them: `ingest` loads what was known of those
+who take hits into a `History`, adds the hits one after the other, and the ledger writes what came out. Each hit sees what
+the hits before it did, so a batch of 500 gives what 500 batches of one would.
 
 1. Rows are read, changed as values, and written once. Nothing here knows SQL or the time of day.
 2. Every id that is made comes from the hit's own id (`derived_id`), so processing a log again gives the same rows.
@@ -12,33 +13,23 @@ out. Each hit sees what the hits before it did, so a batch of 500 gives what 500
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core import identity, sessions
+from goodanalytics.core import sessions
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
-from goodanalytics.core.identity import Identifier, Kind
-from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
-from goodanalytics.core.people import (
-    UNUSED,
-    ClickFacts,
-    ConflictRow,
-    FormerIdentityRow,
-    IdentityRow,
-    MergeRow,
-    People,
-    State,
-    derived_id,
-)
+from goodanalytics.core.identity import Kind
+from goodanalytics.core.identity_rows import Member, RowKey, derived_id
+from goodanalytics.core.people import UNUSED, People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.sessions import Moment, Session
-from goodanalytics.core.sources import Source
+from goodanalytics.core.sources import DIRECT, Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
 
@@ -69,15 +60,20 @@ class Outcome:
         return self.hit_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Understood:
+def outcome(hit: Hit, taken: Taken | None) -> Outcome:
+    """What became of *hit*, of which `People.take` said whose it is."""
+    if taken is None:
+        return Outcome(hit.id, "dropped", reason="forgotten")
+    return Outcome(hit.id, "resolved" if hit.quiet else "recorded", taken.person_id)
+
+
+class Understood(msgspec.Struct, frozen=True, kw_only=True):
     """
     A hit with what was read out of it.
 
     Attributes:
         source: `None` when the hit cannot know where its visitor came from.
         ip: As it may be stored.
-        rules: What the host set about identity.
     """
 
     hit: Hit
@@ -89,12 +85,30 @@ class Understood:
     path: str | None
     referrer: str | None
     ip: str | None
-    rules: IdentityRules = DEFAULT_RULES
 
-    @property
-    def identifiers(self) -> tuple[Identifier, ...]:
-        """The evidence of this hit."""
-        return identity.identifiers(self.hit, self.rules)
+
+@dataclass(frozen=True, slots=True)
+class ClickFacts:
+    """Where a click came from, for the landing that follows it."""
+
+    source: Source
+    link_id: UUID | None
+
+
+@dataclass(slots=True)
+class History:
+    """
+    What is known before the batch of those who take its hits, as far as these can touch it.
+
+    Attributes:
+        visitors: The rows that take hits.
+        sessions: Their visits that may be going on, and those of everybody's company (`Taken`).
+        clicks: Where the clicks that the batch names came from.
+    """
+
+    visitors: dict[RowKey, Visitor] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    clicks: dict[RowKey, ClickFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,127 +121,117 @@ class SessionPolicy:
 
 class Plan:
     """
-    The changes of one batch.
+    What a batch changes about those who take its hits.
 
     Attributes:
         events: New rows.
     """
 
-    def __init__(self, state: State, policy: SessionPolicy, rules: IdentityRules = DEFAULT_RULES) -> None:
+    def __init__(self, people: People, history: History, policy: SessionPolicy) -> None:
         self._policy = policy
-        self._people = People(state, rules)
-        self._rows = self._people.rows
-        self._clicks = state.clicks
-        self._visits: dict[tuple[UUID, UUID], dict[UUID, Session]] = defaultdict(dict)
-        for session in state.sessions:
+        self._people = people
+        self._before = history.visitors
+        self._rows = dict(history.visitors)
+        for (workspace_id, new_id), (at, bot) in people.made.items():
+            self._rows[workspace_id, new_id] = Visitor(
+                workspace_id=workspace_id, id=new_id, canonical_id=new_id, first_seen_at=at, last_seen_at=at, bot=bot
+            )  # fmt: skip
+        self._clicks = history.clicks
+        self._visits: dict[RowKey, dict[UUID, Session]] = defaultdict(dict)
+        self._visits_before: dict[RowKey, Session] = {}
+        for session in history.sessions:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
+            self._visits_before[session.workspace_id, session.id] = session
         self.events: list[dict[str, Any]] = []
-        self._touched_sessions: dict[tuple[UUID, UUID], UUID] = {}
-
-    @property
-    def identities(self) -> list[IdentityRow]:
-        """Values that point to a visitor from this batch on."""
-        return self._people.identities
-
-    @property
-    def moved(self) -> list[tuple[IdentityRow, UUID]]:
-        """Browsers that changed hands, each with the visitor that it pointed to before the batch."""
-        return [self._people.moved[key] for key in sorted(self._people.moved)]
-
-    @property
-    def former(self) -> list[FormerIdentityRow]:
-        """Where those browsers pointed to, and until when."""
-        return self._people.former
-
-    @property
-    def merges(self) -> list[MergeRow]:
-        """New rows of the ledger."""
-        return self._people.merges
-
-    @property
-    def conflicts(self) -> dict[tuple[UUID, UUID], ConflictRow]:
-        """Who was kept apart, by hit and person."""
-        return self._people.conflicts
-
-    @property
-    def made(self) -> set[tuple[UUID, UUID]]:
-        """The visitors that were not there before the batch: workspace and id."""
-        return self._people.made
+        self._touched: dict[RowKey, None] = dict.fromkeys(people.made)
+        self._touched_sessions: dict[RowKey, UUID] = {}
 
     @property
     def visitors(self) -> list[Visitor]:
-        """The rows of visitors that the batch made or changed, by id."""
-        return [self._rows[key] for key in sorted(self._people.touched)]
+        """The rows of visitors that the batch made or changed."""
+        return [self._whole(key) for key in self._touched]
+
+    @property
+    def members(self) -> list[Member]:
+        """Rows that only came to another person or name, by id; nothing else of them is loaded."""
+        keys = self._people.changed - self._touched.keys()
+        return [self._people.rows[key] for key in sorted(keys)]
 
     @property
     def sessions(self) -> list[Session]:
-        """The rows of sessions that the batch made or changed, by id."""
+        """The rows of sessions that the batch made or changed."""
         return [
             self._visits[workspace_id, visitor_id][session_id]
-            for (workspace_id, session_id), visitor_id in sorted(self._touched_sessions.items())
+            for (workspace_id, session_id), visitor_id in self._touched_sessions.items()
         ]
 
+    def visitor_before(self, row: Visitor) -> Visitor | None:
+        """*row* as it was before the batch; `None` when the batch made it."""
+        return self._before.get((row.workspace_id, row.id))
+
+    def session_before(self, row: Session) -> Session | None:
+        """*row* as it was before the batch; `None` when the batch made it."""
+        return self._visits_before.get((row.workspace_id, row.id))
+
     def person(self, workspace_id: UUID, visitor_id: UUID) -> Visitor | None:
-        """The whole person behind a row, with the batch so far counted in."""
-        row = self._rows.get((workspace_id, visitor_id))
-        return None if row is None else fold(self._people.rows_of(workspace_id, row.canonical_id))
+        """The whole person behind a row, with the batch counted in; `History` must hold all rows of it."""
+        row = self._people.rows.get((workspace_id, visitor_id))
+        if row is None:
+            return None
+        return fold(
+            self._whole((workspace_id, one)) for one in self._people.members(workspace_id, row.canonical_id)
+        )
 
-    def add(self, understood: Understood) -> Outcome:
-        """Take one hit in: who, which visit, what changes."""
-        hit, offered = understood.hit, understood.identifiers
-        if self._people.forgotten(hit, offered):
-            return Outcome(hit.id, "dropped", reason="forgotten")
-        visitor = self._people.identify(hit, offered)
-        if hit.quiet:
-            return Outcome(hit.id, "resolved", visitor.canonical_id)
-        self.record(understood, visitor)
-        return Outcome(hit.id, "recorded", visitor.canonical_id)
+    def _whole(self, key: RowKey) -> Visitor:
+        """A row with the person and the name that it has after the batch."""
+        row, member = self._rows[key], self._people.rows[key]
+        if row.canonical_id == member.canonical_id and row.external_id == member.external_id:
+            return row
+        return msgspec.structs.replace(row, canonical_id=member.canonical_id, external_id=member.external_id)
 
-    def record(self, understood: Understood, visitor: Visitor) -> None:
-        """Take in a hit that is known to be *visitor*'s: which visit, what changes."""
-        link_id = self._landed_by(understood, visitor)
-        understood = self._with_click(understood, visitor)
-        session = self._sessionize(understood, visitor, link_id)
-        self._record_event(understood, visitor, session)
-        self._record_visitor(understood, visitor, session)
+    def record(self, understood: Understood, visitor_id: UUID, company: Collection[UUID] = ()) -> None:
+        """Take in a hit that is known to be *visitor_id*'s: which visit, what changes. *company* is as in `Taken`."""
+        key = understood.hit.workspace_id, visitor_id
+        row, link_id = self._rows[key], None
+        if understood.hit.signals.click_id is not None:
+            link_id = self._landed_by(understood, row)
+            understood = self._with_click(understood, row, company)
+        session, is_new = self._sessionize(understood, visitor_id, link_id, company)
+        self._record_event(understood, visitor_id, session)
+        row = _with_hit(row, understood, session, is_new_session=is_new)
         if understood.hit.origin == "link":
-            self._catch_up(understood, visitor)
-
-    def tie(self, workspace_id: UUID, one: UUID, other: UUID) -> None:
-        """Let the persons of two rows be one from now on."""
-        rows = self._rows[workspace_id, one], self._rows[workspace_id, other]
-        older, younger = sorted(rows, key=lambda row: (row.first_seen_at, row.id))
-        if older.canonical_id != younger.canonical_id:
-            self._people.join(workspace_id, younger.canonical_id, older.canonical_id)
+            row = self._catch_up(understood, row)
+        self._rows[key] = row
+        self._touched[key] = None
 
     # Which visit -----------------------------------------------------------------------------------------------------
 
-    def _with_click(self, understood: Understood, visitor: Visitor) -> Understood:
+    def _with_click(self, understood: Understood, row: Visitor, company: Collection[UUID]) -> Understood:
         """Let a landing take its click's source where its own address and referrer say less."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
-        if click_id is None:
-            return understood
+        assert click_id is not None, "asked for clicks only"  # noqa: S101  # for the type checker
         if hit.origin == "link":
             known = self._people.known(hit.workspace_id, Kind.CLICK, str(click_id))
             if known is not None and known.hit_id == hit.id:
-                facts = ClickFacts(understood.source or Source(), hit.link_id)
-                self._clicks[hit.workspace_id, click_id] = facts
+                self._clicks[hit.workspace_id, click_id] = ClickFacts(
+                    understood.source or DIRECT, hit.link_id
+                )
             return understood
         click = self._clicks.get((hit.workspace_id, click_id))
         if click is None or understood.source is None or understood.source.confidence != "low":
             return understood
-        if click.source.is_direct or not self._is_landing(understood, visitor):
+        if click.source.is_direct or not self._is_landing(understood, row, company):
             return understood
-        return replace(understood, source=click.source)
+        return msgspec.structs.replace(understood, source=click.source)
 
-    def _catch_up(self, understood: Understood, visitor: Visitor) -> None:
+    def _catch_up(self, understood: Understood, row: Visitor) -> Visitor:
         """
-        Give a visit that landed with this click what it could not know: where the click came from.
+        Give a visit that landed with this click what it could not know: where the click came from. *row*, with that touch.
 
         Click and landing come from different hosts and so lie in different shards; two workers may take the landing first.
         """
-        hit, source = understood.hit, understood.source or Source()
-        visits = self._visits[hit.workspace_id, visitor.id]
+        hit, source = understood.hit, understood.source or DIRECT
+        visits = self._visits[hit.workspace_id, row.id]
         # No visit further away than that is ever loaded for this click.
         since, until = hit.occurred_at - self._policy.timeout, hit.occurred_at + self._policy.timeout
         near = [v for v in visits.values() if v.last_event_at >= since and v.started_at <= until]
@@ -236,19 +240,19 @@ class Plan:
             if Source.from_json(visit.acquisition).confidence == "low" and not source.is_direct:
                 known = sessions.with_source(known, source)
             visits[visit.id] = known
-            self._touched_sessions[visit.workspace_id, visit.id] = visitor.id
-            row = self._rows[hit.workspace_id, visitor.id]
-            self._people.put(touched(row, visit.started_at, known.acquisition, hit.id))
+            self._touched_sessions[visit.workspace_id, visit.id] = row.id
+            row = touched(row, visit.started_at, known.acquisition, hit.id)
+        return row
 
-    def _landed_by(self, understood: Understood, visitor: Visitor) -> UUID | None:
+    def _landed_by(self, understood: Understood, row: Visitor) -> UUID | None:
         """The short link whose click this hit lands with, if it does."""
         hit, click_id = understood.hit, understood.hit.signals.click_id
         if click_id is None or hit.origin != "browser":
             return None
         click = self._clicks.get((hit.workspace_id, click_id))
-        return None if click is None or not self._is_landing(understood, visitor) else click.link_id
+        return None if click is None or not self._is_landing(understood, row) else click.link_id
 
-    def _is_landing(self, understood: Understood, visitor: Visitor) -> bool:
+    def _is_landing(self, understood: Understood, row: Visitor, company: Collection[UUID] = ()) -> bool:
         """
         Whether the browser arrives by its click now.
 
@@ -256,54 +260,49 @@ class Plan:
         visit that the click began, nor ever after it. A stranger who was handed the address lands as well.
         """
         click_id = understood.hit.signals.click_id
-        live = self._live(understood, visitor)
+        live = self._live(understood.hit, row.id, company)
         if live is not None and live.click_id == click_id:
             return False
-        row = self._rows[visitor.workspace_id, visitor.id]
         # Before the first visit it is the click itself that noted its id.
         return row.total_sessions == 0 or click_id not in (row.first_click_id, row.last_click_id)
 
-    def _sessionize(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session | None:
+    def _sessionize(
+        self, understood: Understood, visitor_id: UUID, link_id: UUID | None, company: Collection[UUID]
+    ) -> tuple[Session | None, bool]:
+        """The visit that the hit belongs to, if any, and whether the hit began it."""
         hit = understood.hit
-        live = self._live(understood, visitor)
-        if hit.client.bot is not None and live is not None and live.bot is None:
-            return None
         if hit.event_type is EventType.LINK_CLICK:
-            return None
-        is_page = hit.event_type is EventType.PAGEVIEW
+            return None, False
+        live = self._live(hit, visitor_id, company)
+        if hit.client.bot is not None and live is not None and live.bot is None:
+            return None, False
         moment = Moment(
             occurred_at=hit.occurred_at,
             event_type=hit.event_type,
             source=understood.source,
-            opens=hit.event_type in sessions.OPENS and (hit.origin == "browser" or is_page),
+            opens=hit.event_type in sessions.OPENS
+            and (hit.origin == "browser" or hit.event_type is EventType.PAGEVIEW),
             url=understood.url,
             path=understood.path,
             engaged_ms=hit.engaged_ms or 0,
         )
-        match sessions.step(
+        taken = sessions.step(
             live,
             moment,
-            self._fresh_session(understood, visitor, link_id),
+            lambda: _fresh_session(understood, visitor_id, link_id),
             split_on_source=self._policy.split_on_source,
-        ):
-            case sessions.Outside():
-                return None
-            case sessions.Opened(session=session) | sessions.Split(session=session):
-                self._count(visitor, total_sessions=session.bot is None)
-            case sessions.Continued(session=session):
-                pass
+        )
+        if isinstance(taken, sessions.Outside):
+            return None, False
+        session = taken.session
         self._visits[session.workspace_id, session.visitor_id][session.id] = session
         self._touched_sessions[session.workspace_id, session.id] = session.visitor_id
-        return session
+        return session, not isinstance(taken, sessions.Continued)
 
-    def _live(self, understood: Understood, visitor: Visitor) -> Session | None:
+    def _live(self, hit: Hit, visitor_id: UUID, company: Collection[UUID]) -> Session | None:
         """The browser's own visit; for a server's hit, that of any browser of the person. Nobody goes on with a bot's visit."""
-        hit = understood.hit
-        found = self._going_on(hit, [visitor.id])
-        if found is not None or hit.origin == "browser":
-            return found
-        person = self._rows[hit.workspace_id, visitor.id].canonical_id
-        return self._going_on(hit, self._people.members(hit.workspace_id, person))
+        found = self._going_on(hit, (visitor_id,))
+        return self._going_on(hit, company) if found is None and company else found
 
     def _going_on(self, hit: Hit, members: Iterable[UUID]) -> Session | None:
         visits = [
@@ -312,37 +311,19 @@ class Plan:
             for visit in self._visits[hit.workspace_id, member].values()
             if visit.bot is None or hit.client.bot is not None
         ]
-        return sessions.going_on(visits, hit.occurred_at, self._policy.timeout)
-
-    def _fresh_session(self, understood: Understood, visitor: Visitor, link_id: UUID | None) -> Session:
-        hit = understood.hit
-        return Session(
-            workspace_id=hit.workspace_id,
-            id=derived_id(hit.id, hit.occurred_at, "session"),
-            visitor_id=visitor.id,
-            started_at=hit.occurred_at,
-            last_event_at=hit.occurred_at,
-            click_id=hit.signals.click_id,
-            link_id=link_id,
-            device_type=understood.device.type,
-            browser=understood.device.browser,
-            os=understood.device.os,
-            country=None if understood.place is None else understood.place.country,
-            bot=hit.client.bot,
-        )
+        return sessions.going_on(visits, hit.occurred_at, self._policy.timeout) if visits else None
 
     # What changes ----------------------------------------------------------------------------------------------------
 
-    def _record_event(self, understood: Understood, visitor: Visitor, session: Session | None) -> None:
+    def _record_event(self, understood: Understood, visitor_id: UUID, session: Session | None) -> None:
         hit, device, place = understood.hit, understood.device, understood.place
-        source = understood.source
-        if session is not None and (source is None or source.is_direct):
+        source = understood.source or DIRECT
+        if session is not None and source.is_direct:
             source = Source.from_json(session.acquisition)
-        source = source or Source()
         self.events.append(
             {
                 "workspace_id": hit.workspace_id,
-                "visitor_id": visitor.id,
+                "visitor_id": visitor_id,
                 "occurred_at": hit.occurred_at,
                 "id": hit.id,
                 "received_at": hit.received_at,
@@ -386,48 +367,58 @@ class Plan:
             }
         )
 
-    def _record_visitor(self, understood: Understood, visitor: Visitor, session: Session | None) -> None:
-        hit, signals = understood.hit, understood.hit.signals
-        row = self._rows[visitor.workspace_id, visitor.id]
-        if hit.client.bot is None:
-            is_ping = hit.event_type is EventType.ENGAGEMENT
-            row = msgspec.structs.replace(
-                row,
-                bot=None,
-                total_pageviews=row.total_pageviews + (hit.event_type is EventType.PAGEVIEW),
-                total_events=row.total_events + (not is_ping),
-            )
-        elif row.bot == UNUSED:
-            row = msgspec.structs.replace(row, bot=hit.client.bot)
-        row = msgspec.structs.replace(
-            row,
-            first_seen_at=min(row.first_seen_at, hit.occurred_at),
-            last_seen_at=max(row.last_seen_at, hit.occurred_at),
-            geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
-            device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
-            platform_signals={
-                **row.platform_signals,
-                **hit.platform_signals,
-                **dict(_click_ids(understood.source)),
-            },
+
+def _fresh_session(understood: Understood, visitor_id: UUID, link_id: UUID | None) -> Session:
+    hit = understood.hit
+    return Session(
+        workspace_id=hit.workspace_id,
+        id=derived_id(hit.id, hit.occurred_at, "session"),
+        visitor_id=visitor_id,
+        started_at=hit.occurred_at,
+        last_event_at=hit.occurred_at,
+        click_id=hit.signals.click_id,
+        link_id=link_id,
+        device_type=understood.device.type,
+        browser=understood.device.browser,
+        os=understood.device.os,
+        country=None if understood.place is None else understood.place.country,
+        bot=hit.client.bot,
+    )
+
+
+def _with_hit(
+    row: Visitor, understood: Understood, session: Session | None, *, is_new_session: bool
+) -> Visitor:
+    """*row* after one more hit."""
+    hit, bot = understood.hit, understood.hit.client.bot
+    is_counted = bot is None
+    row = msgspec.structs.replace(
+        row,
+        bot=None if is_counted else bot if row.bot == UNUSED else row.bot,
+        total_sessions=row.total_sessions + (is_new_session and is_counted),
+        total_pageviews=row.total_pageviews + (is_counted and hit.event_type is EventType.PAGEVIEW),
+        total_events=row.total_events + (is_counted and hit.event_type is not EventType.ENGAGEMENT),
+        first_seen_at=min(row.first_seen_at, hit.occurred_at),
+        last_seen_at=max(row.last_seen_at, hit.occurred_at),
+        geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
+        device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
+        platform_signals=_signals(row.platform_signals, hit, understood.source),
+    )
+    if hit.trusted:
+        row = told_by_host(row, hit)
+    if hit.event_type is EventType.LINK_CLICK and understood.source is not None:
+        return touched(
+            row, hit.occurred_at, understood.source.to_json(), hit.signals.click_id, is_first_only=True
         )
-        if hit.trusted:
-            row = told_by_host(row, hit)
-        if hit.event_type is EventType.LINK_CLICK and understood.source is not None:
-            row = touched(
-                row, hit.occurred_at, understood.source.to_json(), signals.click_id, is_first_only=True
-            )
-        elif session is not None and session.visitor_id == row.id:
-            row = touched(row, session.started_at, session.acquisition, session.click_id)
-        self._people.put(row)
-
-    def _count(self, visitor: Visitor, *, total_sessions: int) -> None:
-        row = self._rows[visitor.workspace_id, visitor.id]
-        self._people.put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
+    if session is not None and session.visitor_id == row.id:
+        return touched(row, session.started_at, session.acquisition, session.click_id)
+    return row
 
 
-def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:
-    return () if source is None else source.click_ids
+def _signals(known: dict[str, str], hit: Hit, source: Source | None) -> dict[str, str]:
+    """What ad platforms want back, *known* itself where *hit* adds nothing."""
+    anew = {**hit.platform_signals, **dict(source.click_ids if source is not None else ())}
+    return known if anew.items() <= known.items() else {**known, **anew}
 
 
 def _device_json(device: Device) -> dict[str, Any]:

@@ -29,9 +29,10 @@ import msgspec
 from goodanalytics.core import devices, sources
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
-from goodanalytics.core.people import ClickFacts, MergeRow, State, derived_id
+from goodanalytics.core.identity_rows import Member, MergeRow, State, derived_id
+from goodanalytics.core.people import People
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import Plan, SessionPolicy, Understood
+from goodanalytics.core.plan import ClickFacts, History, Plan, SessionPolicy, Understood
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 
@@ -195,16 +196,20 @@ def _process(
     }
     clicks: dict[tuple[UUID, UUID], ClickFacts] = {}
     waiting = deque(past.clicks)
-    plan = Plan(State(visitors=dict(blank), clicks=clicks), policy)
+    members = {
+        key: Member(workspace_id=v.workspace_id, id=v.id, canonical_id=v.id, first_seen_at=v.first_seen_at)
+        for key, v in blank.items()
+    }
+    people = People(State(members=members))
+    plan = Plan(people, History(visitors=blank, clicks=clicks), policy)
     merges: Sequence[MergeRow] = sorted(past.merges, key=lambda merge: (merge.merged_at, merge.id))
     for row in ordered:
         while waiting and waiting[0].received_at <= row["received_at"]:
             click = waiting.popleft()
             clicks[click.workspace_id, click.id] = click.facts
-        merges = _still_to_come(plan, merges, row, recorded)
-        plan.record(
-            _understood(row, verdicts[_key(row)], own_hosts), blank[row["workspace_id"], row["visitor_id"]]
-        )
+        merges = _still_to_come(people, merges, row, recorded)
+        company = people.company(row["workspace_id"], row["visitor_id"]) if row["origin"] == "server" else ()
+        plan.record(_understood(row, verdicts[_key(row)], own_hosts), row["visitor_id"], company)
     written = {visitor.id: visitor for visitor in plan.visitors}
     return _Outcome(
         {_key(event): event for event in plan.events},
@@ -214,14 +219,14 @@ def _process(
 
 
 def _still_to_come(
-    plan: Plan, merges: Sequence[MergeRow], row: Row, recorded: Collection[UUID]
+    people: People, merges: Sequence[MergeRow], row: Row, recorded: Collection[UUID]
 ) -> Sequence[MergeRow]:
     """Join those who were one person by the time of *row*; the other merges."""
     waiting = []
     for merge in merges:
         is_due = merge.hit_id not in recorded and merge.merged_at <= row["received_at"]
         if is_due or merge.hit_id == row["id"]:
-            plan.tie(merge.workspace_id, merge.loser_member_id, merge.winner_member_id)
+            people.tie(merge.workspace_id, merge.loser_member_id, merge.winner_member_id)
         else:
             waiting.append(merge)
     return waiting

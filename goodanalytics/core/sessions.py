@@ -15,8 +15,7 @@ Late hits find the visit that was going on when they happened, and never move it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,7 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.core.hits import EventType
-from goodanalytics.core.sources import Source
+from goodanalytics.core.sources import DIRECT, Source
 
 ENGAGED_MS = 10_000
 """Attention after which a visit counts as engaged; Google Analytics 4 uses the same ten seconds."""
@@ -67,8 +66,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     bot: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """
     What of a hit matters to its visit.
 
@@ -86,23 +84,20 @@ class Moment:
     engaged_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """No visit was going on: a new one."""
 
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(msgspec.Struct, frozen=True):
     """Another source brought the visitor back: a new visit, although *former* was still going on."""
 
     session: Session
     former: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Continued:
+class Continued(msgspec.Struct, frozen=True):
     """
     The visit goes on.
 
@@ -114,8 +109,7 @@ class Continued:
     adopted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(msgspec.Struct, frozen=True):
     """No visit is going on and this moment begins none."""
 
 
@@ -128,29 +122,32 @@ def going_on(sessions: Iterable[Session], at: datetime, timeout: timedelta) -> S
     return max(near, key=lambda s: (s.started_at <= at, s.last_event_at, s.id), default=None)
 
 
-def step(live: Session | None, moment: Moment, fresh: Session, *, split_on_source: bool = True) -> Step:
+def step(
+    live: Session | None, moment: Moment, fresh: Callable[[], Session], *, split_on_source: bool = True
+) -> Step:
     """
     Say what *moment* does to the visit.
 
     Args:
         live: The visit that is going on, as `going_on` finds it.
-        fresh: A new visit at this moment with id, visitor and device filled in, and no counts yet; used if one opens.
+        fresh: Makes a new visit at this moment with id, visitor and device filled in, and no counts yet.
         split_on_source: Whether another source splits.
     """
     if live is None:
-        return Opened(_take(with_source(fresh, moment.source), moment)) if moment.opens else Outside()
+        return Opened(_take(with_source(fresh(), moment.source), moment)) if moment.opens else Outside()
     source = moment.source
     arrives = source is not None and not source.is_direct
     if not arrives or source is None:
         return Continued(_take(live, moment))
     if live.source == "direct" and live.medium == "direct":
+        new = fresh()
         adopting = msgspec.structs.replace(
-            live, click_id=fresh.click_id or live.click_id, link_id=fresh.link_id or live.link_id
+            live, click_id=new.click_id or live.click_id, link_id=new.link_id or live.link_id
         )
         return Continued(_take(with_source(adopting, source), moment), adopted=True)
     if not split_on_source or not moment.opens or source.acquisition == _acquisition(live):
         return Continued(_take(live, moment))
-    return Split(_take(with_source(fresh, source), moment), live.id)
+    return Split(_take(with_source(fresh(), source), moment), live.id)
 
 
 def _acquisition(session: Session) -> tuple[str | None, str | None, str | None]:
@@ -159,7 +156,7 @@ def _acquisition(session: Session) -> tuple[str | None, str | None, str | None]:
 
 def with_source(session: Session, source: Source | None) -> Session:
     """*session* as brought by *source*; by nothing when that is `None`."""
-    source = source or Source()
+    source = source or DIRECT
     return msgspec.structs.replace(
         session,
         source=source.platform,

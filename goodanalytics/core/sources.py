@@ -19,9 +19,11 @@ Source: the reference behaviour, original-core.md, section 7, with the defects o
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
+
+import msgspec
 
 from goodanalytics.core import urls
 from goodanalytics.core.campaigns import (
@@ -113,6 +115,14 @@ class Source:
         partner_code: ``via``, else ``ref``; not yet checked against the partners.
         referrer_host: The referring host without ``www.``, or the app's package.
         referrer_url: The referrer, cleaned of secrets.
+        acquisition: Platform, medium and campaign, case-folded and with ``direct`` as ``None``: a change of it splits a session.
+        is_direct: Whether nothing is known about where the visit came from.
+        channel: The one of `CHANNELS` that the visit belongs to, by medium first and then by the kind of platform.
+
+    >>> Source("google", "organic", campaign="Spring").acquisition
+    ('google', 'organic', 'spring')
+    >>> Source("google", "paid").channel
+    'paid search'
     """
 
     platform: str = "direct"
@@ -127,30 +137,27 @@ class Source:
     partner_code: str | None = None
     referrer_host: str | None = None
     referrer_url: str | None = None
+    # Worked out once, for one value serves many hits.
+    acquisition: tuple[str | None, str | None, str | None] = field(init=False, repr=False, compare=False)
+    is_direct: bool = field(init=False, repr=False, compare=False)
+    channel: Channel = field(init=False, repr=False, compare=False)
+    _json: dict[str, Any] = field(init=False, repr=False, compare=False)
 
-    @property
-    def acquisition(self) -> tuple[str | None, str | None, str | None]:
-        """
-        Platform, medium and campaign, case-folded and with ``direct`` as ``None``: a change of it splits a session.
+    def __post_init__(self) -> None:
+        """Work out what follows from the rest."""
+        acquisition = (_told(self.platform), _told(self.medium), _told(self.campaign))
+        is_direct = acquisition == (None, None, None) and self.partner_code is None and self.click_id is None
+        object.__setattr__(self, "acquisition", acquisition)
+        object.__setattr__(self, "is_direct", is_direct)
+        object.__setattr__(self, "channel", self._channel())
+        written: dict[str, Any] = {
+            name: value for name in _TEXTS if (value := getattr(self, name)) is not None
+        }
+        if self.click_ids:
+            written["click_ids"] = dict(self.click_ids)
+        object.__setattr__(self, "_json", written)
 
-        >>> Source("google", "organic", campaign="Spring").acquisition
-        ('google', 'organic', 'spring')
-        """
-        return _told(self.platform), _told(self.medium), _told(self.campaign)
-
-    @property
-    def is_direct(self) -> bool:
-        """Tell whether nothing is known about where the visit came from."""
-        return self.acquisition == (None, None, None) and self.partner_code is None and self.click_id is None
-
-    @property
-    def channel(self) -> Channel:
-        """
-        The one of `CHANNELS` that the visit belongs to, by medium first and then by the kind of platform.
-
-        >>> Source("google", "paid").channel
-        'paid search'
-        """
+    def _channel(self) -> Channel:
         if self.is_direct:
             return "direct"
         if self.partner_code is not None and self.medium == "referral":
@@ -177,31 +184,36 @@ class Source:
         >>> Source("google", "organic", "medium").to_json()
         {'platform': 'google', 'medium': 'organic', 'confidence': 'medium'}
         """
-        written: dict[str, Any] = {
-            name: value for name in _TEXTS if (value := getattr(self, name)) is not None
-        }
-        if self.click_ids:
-            written["click_ids"] = dict(self.click_ids)
-        return written
+        return dict(self._json)
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any] | None) -> "Source":
         """Read what `to_json` wrote; unknown members and values of a wrong kind are passed over."""
-        written = written or {}
-        read: dict[str, Any] = {
-            name: value for name in _TEXTS if isinstance(value := written.get(name), str) and value
-        }
-        if read.get("confidence") not in get_args(Confidence):
-            read.pop("confidence", None)
-        click_ids = written.get("click_ids")
-        if isinstance(click_ids, Mapping):
-            read["click_ids"] = tuple(sorted((str(name), str(value)) for name, value in click_ids.items()))
-        return cls(**read)
+        return _from_json(msgspec.json.encode(dict(written))) if written else DIRECT
 
 
-_TEXTS: Final = tuple(field.name for field in fields(Source) if field.name != "click_ids")
+def _told(value: str | None) -> str | None:
+    text = (value or "").strip().casefold()
+    return None if text in {"", "direct"} else text
+
+
+_TEXTS: Final = tuple(one.name for one in fields(Source) if one.init and one.name != "click_ids")
 
 DIRECT: Final = Source()
+
+
+@lru_cache(maxsize=2048)
+def _from_json(encoded: bytes) -> Source:
+    written = msgspec.json.decode(encoded)
+    read: dict[str, Any] = {
+        name: value for name in _TEXTS if isinstance(value := written.get(name), str) and value
+    }
+    if read.get("confidence") not in get_args(Confidence):
+        read.pop("confidence", None)
+    click_ids = written.get("click_ids")
+    if isinstance(click_ids, Mapping):
+        read["click_ids"] = tuple(sorted((str(name), str(value)) for name, value in click_ids.items()))
+    return Source(**read)
 
 
 def classify(url: str | None, referrer: str | None, own_hosts: Collection[str] = ()) -> Source:
@@ -329,8 +341,3 @@ def _with_click_ids(source: Source, click_ids: Mapping[str, str]) -> Source:
                 click_ids=tuple(sorted(click_ids.items())),
             )
     return source
-
-
-def _told(value: str | None) -> str | None:
-    text = (value or "").strip().casefold()
-    return None if text in {"", "direct"} else text

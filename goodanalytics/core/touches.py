@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -46,20 +45,23 @@ def told_by_host(row: Visitor, hit: Hit) -> Visitor:
 def touched(
     row: Visitor,
     at: datetime,
-    acquisition: Mapping[str, Any],
+    acquisition: dict[str, Any],
     click_id: UUID | None,
     *,
     is_first_only: bool = False,
 ) -> Visitor:
     """Note a touch: the earliest is the first source; the latest that is not direct is the last source."""
-    written = dict(acquisition)
-    is_direct = Source.from_json(written).is_direct
+    is_direct = Source.from_json(acquisition).is_direct
     if row.first_source_at is None or at <= row.first_source_at:
-        row = msgspec.structs.replace(row, first_source=written, first_source_at=at, first_click_id=click_id)
+        first = (acquisition, at, click_id)
+        if first != (row.first_source, row.first_source_at, row.first_click_id):
+            row = msgspec.structs.replace(
+                row, first_source=acquisition, first_source_at=at, first_click_id=click_id
+            )
     if is_first_only and row.last_source_at is not None:
         return row
     was_direct = row.last_source is None or Source.from_json(row.last_source).is_direct
     is_later = row.last_source_at is None or at >= row.last_source_at
     if (is_later and (not is_direct or was_direct)) or (was_direct and not is_direct):
-        row = msgspec.structs.replace(row, last_source=written, last_source_at=at, last_click_id=click_id)
+        row = msgspec.structs.replace(row, last_source=acquisition, last_source_at=at, last_click_id=click_id)
     return row

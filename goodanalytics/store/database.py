@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL, Connection, CursorResult
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
@@ -188,6 +188,54 @@ def _unavailable(engine: AsyncEngine, error: BaseException) -> DatabaseUnavailab
 async def run(conn: AsyncConnection, sql: str, **values: Any) -> CursorResult[Any]:
     """Run one statement with bound *values*. Callers write `CAST(:x AS type)` where PostgreSQL cannot infer one."""
     return await conn.execute(text(sql), values)
+
+
+async def fetch(conn: AsyncConnection, sql: str, *values: Any) -> list[Any]:
+    """
+    The rows of one statement, straight from the driver: for the many rows of a batch, where each layer costs as much as the query.
+
+    Args:
+        sql: With `$1`, `$2`, … for *values*, as asyncpg takes them.
+
+    Raises:
+        DBAPIError: As any other statement of ours, but without its values.
+    """
+    rows: list[Any] = await _driven(conn, "fetch", sql, values)
+    return rows
+
+
+async def execute(conn: AsyncConnection, sql: str, *values: Any) -> int:
+    """As `fetch`, for a statement that gives no rows; how many it touched."""
+    told: str = await _driven(conn, "execute", sql, values)
+    return int(told.rpartition(" ")[2])
+
+
+async def _driven(conn: AsyncConnection, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
+    raw: Any = (await conn.get_raw_connection()).driver_connection
+    if raw.is_closed() or not raw.is_in_transaction():
+        # SQLAlchemy begins with the first statement that goes through it, and says it when it cannot.
+        await conn.exec_driver_sql("SELECT 1")
+    try:
+        return await getattr(raw, verb)(sql, *values)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        if is_closed := raw.is_closed():
+            await conn.invalidate()
+        raise _translated(sql, error, is_closed=is_closed) from error
+
+
+class _FromDriver(Exception):
+    """What the driver said, in the form in which SQLAlchemy hands it on."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.sqlstate = getattr(error, "sqlstate", None)
+        self.__cause__ = error
+
+
+def _translated(sql: str, error: BaseException, *, is_closed: bool) -> DBAPIError:
+    said = _FromDriver(error)
+    kind = IntegrityError if (said.sqlstate or "").startswith("23") else DBAPIError
+    return kind(sql, None, said, hide_parameters=True, connection_invalidated=is_closed)
 
 
 def as_json(rows: Any) -> str:

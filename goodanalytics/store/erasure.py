@@ -23,8 +23,9 @@ from goodanalytics.core import raw
 from goodanalytics.core.identity import Kind, normal_email, normal_phone
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import NotFound
-from goodanalytics.store import audit, ledger
+from goodanalytics.store import audit
 from goodanalytics.store.database import as_json, run
+from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
 
 BATCH: Final = 1_000  # hits of the log that are looked into at a time
@@ -78,7 +79,7 @@ async def forget(
         NotFound: Nobody has the id.
         Stale: Somebody else changed the person meanwhile.
     """
-    rows = await ledger.lock_persons(conn, t, [(workspace_id, visitor_id)])
+    rows = await lock_persons(conn, t, [(workspace_id, visitor_id)])
     if not rows:
         raise NotFound(f"There is no visitor {visitor_id} in workspace {workspace_id}")
     members = sorted(row.id for row in rows.values())

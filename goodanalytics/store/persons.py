@@ -18,14 +18,15 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
+from goodanalytics.core.identity_rows import MergeRow
 from goodanalytics.core.partition import partition
-from goodanalytics.core.people import MergeRow
 from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
 from goodanalytics.core.visitors import Visitor, fold
 from goodanalytics.errors import Conflict, NotFound
 from goodanalytics.store import audit, ledger, reclassify
 from goodanalytics.store.database import run
+from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
 
 
@@ -50,7 +51,7 @@ async def merge(
         Conflict: They are two people to the host, and *force* is not given.
         Stale: Somebody else changed them meanwhile.
     """
-    rows = await ledger.lock_persons(conn, t, sorted({(workspace_id, one), (workspace_id, other)}))
+    rows = await lock_persons(conn, t, sorted({(workspace_id, one), (workspace_id, other)}))
     for asked in (one, other):
         if (workspace_id, asked) not in rows:
             raise NotFound(f"There is no visitor {asked} in workspace {workspace_id}")
@@ -82,12 +83,15 @@ async def merge(
         reason=reason,
     )
     await ledger.record_merges(conn, t, [row])
-    await _move(conn, t, workspace_id, {r.id: row.winner_id for r in persons[loser]})
+    # The winner's own row too: who waits for it sees by that that the person has grown (`store.people`).
+    await _move(
+        conn, t, workspace_id, {r.id: row.winner_id for r in persons[loser]} | {row.winner_id: row.winner_id}
+    )
     await audit.note(
         conn, t, workspace_id=workspace_id, note_id=merge_id, at=now, actor=actor, action="visitors.merge",
         subject=str(row.winner_id), reason=reason, details={"loser_id": str(row.loser_id), "force": force},
     )  # fmt: skip
-    return _person(list((await ledger.lock_persons(conn, t, [(workspace_id, one)])).values()))
+    return _person(list((await lock_persons(conn, t, [(workspace_id, one)])).values()))
 
 
 async def unmerge(
@@ -127,7 +131,7 @@ async def unmerge(
     undone = MergeRow(**stored._mapping)
     if undone.undone_at is not None:
         raise Conflict(f"Merge {merge_id} was undone at {undone.undone_at.isoformat()} already")
-    rows = await ledger.lock_persons(conn, t, [(workspace_id, undone.loser_member_id)])
+    rows = await lock_persons(conn, t, [(workspace_id, undone.loser_member_id)])
     if of is not None and (workspace_id, of) not in rows:
         raise NotFound(f"Merge {merge_id} is not one of visitor {of}. visitors.why() lists them")
     members = [row.id for row in rows.values()]
@@ -140,7 +144,12 @@ async def unmerge(
     canonical = partition([(row.id, row.first_seen_at) for row in rows.values()], ties)
     if await _shares_visits(conn, t, workspace_id, canonical):
         await _recount(conn, t, config, workspace_id, merge_id, members)
-    await _move(conn, t, workspace_id, canonical)
+    await _move(
+        conn,
+        t,
+        workspace_id,
+        {row.id: canonical[row.id] for row in rows.values() if row.canonical_id != canonical[row.id]},
+    )
     await conn.execute(
         update(t.merges)
         .where(m.workspace_id == workspace_id, m.id == merge_id)
@@ -151,7 +160,7 @@ async def unmerge(
         subject=str(merge_id), reason=reason,
         details={"persons": sorted({str(canonical[undone.winner_member_id]), str(canonical[undone.loser_member_id])})},
     )  # fmt: skip
-    both = await ledger.lock_persons(
+    both = await lock_persons(
         conn, t, sorted({(workspace_id, undone.winner_member_id), (workspace_id, undone.loser_member_id)})
     )
     winner, loser = (
@@ -192,7 +201,7 @@ async def _move(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical:
         conn,
         f"UPDATE {t.visitors} v SET canonical_id = k.person "
         "FROM unnest(CAST(:ids AS uuid[]), CAST(:persons AS uuid[])) AS k (id, person) "
-        "WHERE v.workspace_id = :workspace AND v.id = k.id AND v.canonical_id <> k.person",
+        "WHERE v.workspace_id = :workspace AND v.id = k.id",
         workspace=workspace_id,
         ids=list(canonical),
         persons=list(canonical.values()),

@@ -26,15 +26,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import bots
-from goodanalytics.core.people import ClickFacts, MergeRow
-from goodanalytics.core.plan import SessionPolicy
+from goodanalytics.core.identity_rows import MergeRow
+from goodanalytics.core.plan import ClickFacts, SessionPolicy
 from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Click, Past, Row, changes
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import Busy
 from goodanalytics.store import ledger
 from goodanalytics.store.database import Database, as_json, run
+from goodanalytics.store.history import sessions_of
+from goodanalytics.store.people import Stale, lock_persons
 from goodanalytics.store.tables import Tables
-from goodanalytics.store.told import Evidence
 
 BATCH: Final = 200  # visitors
 ATTEMPTS: Final = 8
@@ -187,7 +188,7 @@ async def _correct(
                     found.visitors += one.visitors
                 await write(conn, database.tables, workspace_id, found)
                 return found
-        except ledger.Stale:
+        except Stale:
             continue
     raise Busy(
         f"{len(ids)} visitors were merged {ATTEMPTS} times while they were to be corrected. Start again"
@@ -203,10 +204,9 @@ async def load_past(
     Raises:
         Stale: One of them was merged while we waited for its lock.
     """
-    state = await ledger.load(
-        conn, t, [Evidence(workspace_id, (), v) for v in ids], _EVER, config.session.timeout
-    )
-    person_of = {row.id: row.canonical_id for row in state.visitors.values()}
+    visitors = await lock_persons(conn, t, [(workspace_id, v) for v in ids])
+    sessions = await sessions_of(conn, t, visitors.keys(), _EVER, config.session.timeout)
+    person_of = {row.id: row.canonical_id for row in visitors.values()}
     e, m, among = t.events.c, t.merges.c, literal(list(person_of), ARRAY(Uuid))
     found = await conn.execute(
         select(*(e[name] for name in _READ)).where(
@@ -221,9 +221,9 @@ async def load_past(
     )
     clicks = await _clicks(conn, t, workspace_id, {row["click_id"] for row in events if row["click_id"]})
     people: dict[UUID, Past] = defaultdict(lambda: Past([], [], [], [], clicks))
-    for visitor in state.visitors.values():
+    for visitor in visitors.values():
         people[visitor.canonical_id].visitors.append(visitor)
-    for session in state.sessions:
+    for session in sessions:
         people[person_of[session.visitor_id]].sessions.append(session)
     for event in events:
         people[person_of[event["visitor_id"]]].events.append(event)

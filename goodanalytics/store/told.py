@@ -7,21 +7,20 @@ Nearly every hit says nothing new: its browser is known and points to one person
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core.identity import Identifier, Kind
-from goodanalytics.core.people import MergeRow, State
+from goodanalytics.core.identity_rows import MergeRow, State
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.tables import Tables
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """
     What one hit points with.
 
@@ -34,6 +33,18 @@ class Evidence:
     visitor_id: UUID | None
 
 
+def told_anew(state: State, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """What is left of *evidence* without the hits of which all is known: one value, and whom it points to."""
+    known = state.identities
+    return [
+        one
+        for one in evidence
+        if len(one.identifiers) != 1
+        or one.visitor_id is not None
+        or (one.workspace_id, one.identifiers[0].kind, one.identifiers[0].value) not in known
+    ]
+
+
 async def add_ledger(conn: AsyncConnection, t: Tables, state: State, evidence: Sequence[Evidence]) -> None:
     """
     Read what decides about merges and caps, of the people whom a hit tells something new of.
@@ -41,7 +52,7 @@ async def add_ledger(conn: AsyncConnection, t: Tables, state: State, evidence: S
     That is whoever a value comes to, or who turns out to be several. Of all others, nearly everybody, nothing is asked.
     """
     persons, browsers = _told_anew(state, evidence)
-    rows = sorted((w, v.id) for (w, _), v in state.visitors.items() if (w, v.canonical_id) in persons)
+    rows = sorted((w, v.id) for (w, _), v in state.members.items() if (w, v.canonical_id) in persons)
     if not rows:
         return
     workspaces, ids = zip(*rows, strict=True)
@@ -91,7 +102,7 @@ def _told_anew(
         ids = {row.visitor_id for row in known if row is not None}
         if one.visitor_id is not None:
             ids.add(one.visitor_id)
-        found = [state.visitors[workspace_id, v] for v in ids if (workspace_id, v) in state.visitors]
+        found = [state.members[workspace_id, v] for v in ids if (workspace_id, v) in state.members]
         reached = {(workspace_id, row.canonical_id) for row in found}
         if len(reached) > 1 or None in known:
             persons |= reached
@@ -111,7 +122,7 @@ async def add_tombstones(
     asked: dict[tuple[UUID, str], tuple[UUID, str, str]] = {}
     for one in evidence:
         values = [(str(i.kind), i.value) for i in one.identifiers]
-        if one.visitor_id is not None and (one.workspace_id, one.visitor_id) not in state.visitors:
+        if one.visitor_id is not None and (one.workspace_id, one.visitor_id) not in state.members:
             values.append((str(Kind.VISITOR), str(one.visitor_id)))
         for kind, value in values:
             key = (one.workspace_id, kind, value)

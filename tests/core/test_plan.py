@@ -1,8 +1,8 @@
 """
 What a batch changes, checked against a store that is nothing but dictionaries.
 
-`Store` loads for a batch exactly what `store.ledger.load` reads, and keeps what the plan gives out. So a law that holds here
-for any cut of the hits into batches says that the plan needs no more than the ledger gives it.
+`Store` loads for a batch exactly what `store.people.load` and `store.history.recall` read, and keeps what comes out. So a law that
+holds here for any cut of the hits into batches says that nothing more is needed than they give.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from hypothesis import strategies as st
 from goodanalytics.core import sources, urls
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
-from goodanalytics.core.identity import Kind
-from goodanalytics.core.people import (
-    ClickFacts,
+from goodanalytics.core.identity import Kind, identifiers
+from goodanalytics.core.identity_rows import (
     ConflictRow,
     FormerIdentityRow,
     IdentityRow,
+    Member,
     MergeRow,
     State,
     derived_id,
 )
-from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.core.people import People, Taken
+from goodanalytics.core.plan import ClickFacts, History, Outcome, Plan, SessionPolicy, Understood, outcome
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor, fold
@@ -62,30 +63,40 @@ class Store:
 
     def process(self, batch: Sequence[Hit]) -> list[Outcome]:
         """Load, plan, apply."""
-        plan = Plan(self.load(batch), SessionPolicy(TIMEOUT, split_on_source=True))
-        outcomes = [plan.add(understood(hit)) for hit in batch]
-        for identity in plan.identities:
+        people = People(self.load(batch))
+        taken = [people.take(hit, identifiers(hit)) for hit in batch]
+        plan = Plan(people, self.recall(batch, taken), SessionPolicy(TIMEOUT, split_on_source=True))
+        for hit, one in zip(batch, taken, strict=True):
+            if one is not None and not hit.quiet:
+                plan.record(understood(hit), one.visitor_id, one.company)
+        outcomes = [outcome(hit, one) for hit, one in zip(batch, taken, strict=True)]
+        for identity in people.identities:
             key = (identity.workspace_id, identity.kind, identity.value)
             assert key not in self.identities, "an identity is bound once"
             self.identities[key] = identity
-        for identity, before in plan.moved:
-            key = (identity.workspace_id, identity.kind, identity.value)
+        for key, (identity, before) in people.moved.items():
             assert self.identities[key].visitor_id == before
             self.identities[key] = identity
-        self.former += plan.former
+        self.former += people.former
         self.visitors |= {(row.workspace_id, row.id): row for row in plan.visitors}
+        for row in plan.members:
+            self.visitors[row.workspace_id, row.id] = msgspec.structs.replace(
+                self.visitors[row.workspace_id, row.id],
+                canonical_id=row.canonical_id,
+                external_id=row.external_id,
+            )
         self.sessions |= {(row.workspace_id, row.id): row for row in plan.sessions}
         self.events += plan.events
-        self.merges += plan.merges
-        self.conflicts |= plan.conflicts
+        self.merges += people.merges
+        self.conflicts |= people.conflicts
         return outcomes
 
     def load(self, batch: Sequence[Hit]) -> State:
-        """What `ledger.load` reads for *batch*."""
+        """What `people.load` reads for *batch*."""
         keys = {
             (hit.workspace_id, str(kind), offered.value)
             for hit in batch
-            for offered in understood(hit).identifiers
+            for offered in identifiers(hit)
             for kind in ((offered.kind, Kind.LANDING) if offered.kind is Kind.CLICK else (offered.kind,))
         }
         identities = {key: self.identities[key] for key in keys if key in self.identities}
@@ -93,21 +104,46 @@ class Store:
             (hit.workspace_id, hit.signals.visitor_id) for hit in batch if hit.signals.visitor_id is not None
         }
         persons = {(w, self.visitors[w, v].canonical_id) for w, v in named if (w, v) in self.visitors}
-        visitors = {
-            key: row for key, row in self.visitors.items() if (row.workspace_id, row.canonical_id) in persons
+        members = {
+            key: Member(**{name: getattr(row, name) for name in Member.__struct_fields__})
+            for key, row in self.visitors.items()
+            if (row.workspace_id, row.canonical_id) in persons
         }
-        since = min(hit.occurred_at for hit in batch) - TIMEOUT
-        until = max(hit.occurred_at for hit in batch) + TIMEOUT
+        held: dict[Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for row in self.identities.values():
+            held[row.workspace_id, row.visitor_id][row.kind] += 1
+        former: dict[tuple[UUID, str, str], list[tuple[UUID, datetime]]] = defaultdict(list)
+        for past in self.former:
+            former[past.workspace_id, past.kind, past.value].append((past.visitor_id, past.until))
+        return State(
+            identities=dict(identities),
+            members=members,
+            merges=list(self.merges),
+            held=dict(held),
+            former=dict(former),
+        )
+
+    def recall(self, batch: Sequence[Hit], taken: Sequence[Taken | None]) -> History:
+        """What `history.recall` reads of those who take *batch*."""
+        recorded = [
+            (hit, one) for hit, one in zip(batch, taken, strict=True) if one is not None and not hit.quiet
+        ]
+        if not recorded:
+            return History()
+        rows = {(hit.workspace_id, one.visitor_id) for hit, one in recorded}
+        company = {(hit.workspace_id, other) for hit, one in recorded for other in one.company}
+        since = min(hit.occurred_at for hit, _ in recorded) - TIMEOUT
+        until = max(hit.occurred_at for hit, _ in recorded) + TIMEOUT
         sessions = [
             row
             for row in self.sessions.values()
-            if (row.workspace_id, row.visitor_id) in visitors
+            if (row.workspace_id, row.visitor_id) in rows | company
             and row.last_event_at >= since
             and row.started_at <= until
         ]
         clicked = {
             (row.workspace_id, row.hit_id, row.visitor_id, row.first_seen_at)
-            for row in identities.values()
+            for row in self.identities.values()
             if row.kind == "click"
         }
         clicks = {
@@ -118,20 +154,10 @@ class Store:
             if (event["workspace_id"], event["id"], event["visitor_id"], event["occurred_at"]) in clicked
             and event["event_type"] == "link_click"
         }
-        held: dict[Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for row in self.identities.values():
-            held[row.workspace_id, row.visitor_id][row.kind] += 1
-        former: dict[tuple[UUID, str, str], list[tuple[UUID, datetime]]] = defaultdict(list)
-        for past in self.former:
-            former[past.workspace_id, past.kind, past.value].append((past.visitor_id, past.until))
-        return State(
-            identities=dict(identities),
-            visitors=visitors,
+        return History(
+            visitors={key: self.visitors[key] for key in rows if key in self.visitors},
             sessions=sessions,
             clicks=clicks,
-            merges=list(self.merges),
-            held=dict(held),
-            former=dict(former),
         )
 
     def person_of(self, kind: str, value: str) -> UUID:

@@ -70,7 +70,10 @@ def visits_after(
             click_id=UUID(int=1000 + number),
         )
         taken = step(
-            going_on(known.values(), at.occurred_at, TIMEOUT), at, fresh, split_on_source=split_on_source
+            going_on(known.values(), at.occurred_at, TIMEOUT),
+            at,
+            lambda fresh=fresh: fresh,
+            split_on_source=split_on_source,
         )
         steps.append(taken)
         if not isinstance(taken, Outside):

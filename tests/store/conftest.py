@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Table, insert
+from sqlalchemy.event import listen, remove
 
 from goodanalytics.store.database import Database
 
@@ -127,6 +130,26 @@ class Seed:
         """Any row, in this seed's workspace unless it names another."""
         async with self.database.begin() as conn:
             await conn.execute(insert(table).values({"workspace_id": self.workspace_id} | row))
+
+
+@asynccontextmanager
+async def statements(database: Database) -> AsyncIterator[list[tuple[str, Any]]]:
+    """What connections taken from now on say about our tables, with the values; also what does not go through SQLAlchemy."""
+    said: list[tuple[str, Any]] = []
+
+    def note(record: Any) -> None:
+        if "good_analytics." in record.query:
+            said.append((record.query, record.args))
+
+    def taken(connection: Any, *_: Any) -> None:
+        connection.driver_connection.add_query_logger(note)
+
+    engine = database.engine.sync_engine
+    listen(engine, "checkout", taken)
+    try:
+        yield said
+    finally:
+        remove(engine, "checkout", taken)
 
 
 @pytest.fixture

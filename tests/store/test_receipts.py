@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
@@ -20,8 +19,9 @@ from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.errors import Busy, SchemaError
 from goodanalytics.migrations import days, partitions
 from goodanalytics.store import health, ledger
-from goodanalytics.store.database import Database, run
+from goodanalytics.store.database import Database, fetch, run
 from goodanalytics.upkeep import Upkeep
+from tests.store.conftest import statements
 
 SCHEMA = "good_analytics"
 WORKSPACE = UUID(int=7)
@@ -397,25 +397,22 @@ class TestMidnight:
 
 
 class TestCost:
-    @pytest.mark.parametrize(("known", "statements"), [(0, 1), (1, 2)], ids=["all new", "some known"])
+    @pytest.mark.parametrize(("known", "number"), [(0, 1), (1, 2)], ids=["all new", "some known"])
     @pytest.mark.parametrize("size", [2, 500])
     async def test_statements_do_not_grow(
-        self, database: Database, size: int, known: int, statements: int
+        self, database: Database, size: int, known: int, number: int
     ) -> None:
         """One statement notes a batch of any size over any number of days; a second one reads what was noted before."""
         for n in range(8):
             await turn(database, MONDAY + n * DAY)
             if n == 0:
-                await noted(database, *(hit(number) for number in range(known)))
+                await noted(database, *(hit(one) for one in range(known)))
 
-        async with database.begin() as conn:
-            said: list[str] = []
-            listen(
-                conn.sync_connection, "before_cursor_execute", lambda _c, _k, sql, *_rest: said.append(sql)
-            )
-            await receive(conn, database.tables, *(hit(number) for number in range(size)))
+        async with statements(database) as said, database.begin() as conn:
+            await receive(conn, database.tables, *(hit(one) for one in range(size)))
+            await asyncio.sleep(0)  # the driver tells of a statement at the end of the loop's turn
 
-        assert len(said) == statements
+        assert len(said) == number
 
     async def test_closed_days_are_looked_up_by_key(self, database: Database) -> None:
         """However much lies in the closed days, each hit is looked up by their keys, and the open day is not read."""
@@ -430,16 +427,11 @@ class TestCost:
                     day=(MONDAY + n * DAY).date(),
                 )
 
-        async with database.begin() as conn:
-            said: list[tuple[str, Any]] = []
-            listen(
-                conn.sync_connection,
-                "before_cursor_execute",
-                lambda _c, _k, sql, values, *_rest: said.append((sql, values)),
-            )
+        async with statements(database) as said, database.begin() as conn:
             await receive(conn, database.tables, hit(1))
+            await asyncio.sleep(0)  # the driver tells of a statement at the end of the loop's turn
             sql, values = said[0]
-            plan = [row[0] for row in await conn.exec_driver_sql(f"EXPLAIN ANALYZE {sql}", values)]
+            plan = [row[0] for row in await fetch(conn, f"EXPLAIN ANALYZE {sql}", *values)]
 
         of_days = [line for line in plan if "receipts_2026" in line]
         assert [line for line in of_days if "Index" not in line] == []

@@ -7,6 +7,7 @@ start. Afterwards no row of them differs.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,12 +25,13 @@ from goodanalytics.core.plan import derived_id
 from goodanalytics.core.sources import Source
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
-from goodanalytics.store import ledger
 from goodanalytics.store import reclassify as subject
+from goodanalytics.store.people import Stale, lock_persons
 from goodanalytics.store.reclassify import Progress, reclassify
 from goodanalytics.store.reports import metrics
 from goodanalytics.store.reports.query import Query
 from tests.conftest import START
+from tests.store.conftest import statements
 
 OLD, NEW, OTHER = UUID(int=1), UUID(int=2), UUID(int=3)
 NEVER_IN_STEP = {"workspace_id", "bot_version"}
@@ -382,14 +384,14 @@ async def test_a_visitor_that_is_merged_meanwhile_is_read_again(
     """A lock that was waited for through a merge tells of a person that is no more."""
     await ingest.now([hit(OLD, 1, 1, FOUND_OUT, signals=browser("a"))])
     new_rules()
-    load, lost = ledger.load, iter([True, True])
+    lock, lost = lock_persons, iter([True, True])
 
     async def losing(*args):
         if next(lost, False):
-            raise ledger.Stale
-        return await load(*args)
+            raise Stale
+        return await lock(*args)
 
-    monkeypatch.setattr(subject.ledger, "load", losing)
+    monkeypatch.setattr(subject, "lock_persons", losing)
 
     progress = await run(database, config)
 
@@ -400,24 +402,17 @@ async def test_a_batch_costs_the_same_number_of_statements_whatever_it_changes(
     ingest, database, config, new_rules
 ):
     """Set-based: ten people who turn out to be bots are written like one."""
-    from sqlalchemy import event
-
     counts = []
     for workspace_id, people in ((OLD, 1), (NEW, 10)):
         await ingest.now(
             [hit(workspace_id, n, n, FOUND_OUT, signals=browser(f"b{n}")) for n in range(people)]
         )
     new_rules()
-    statements: list[str] = []
-
-    def note(_conn, _cursor, statement, *_):
-        statements.append(statement)
-
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    async for _ in reclassify(database, config):
-        counts.append(len(statements))
-        statements.clear()
-    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    async with statements(database) as said:
+        async for _ in reclassify(database, config):
+            await asyncio.sleep(0)  # the driver tells of a statement at the end of the loop's turn
+            counts.append(len(said))
+            said.clear()
 
     # The first tells only of the total; then each workspace has a batch that changes and one that finds the end.
     assert counts[1] == counts[3]
