@@ -24,11 +24,12 @@ from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.core.referral import news_of
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, ledger
+from goodanalytics.store import commissions, health, ledger
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 from goodanalytics.store.told import Evidence
 
@@ -111,7 +112,9 @@ class Ingest:
                 async with savepoint(conn) as inner:
                     plan = await self._plan(inner, [understood for _, understood in fresh])
                     decided = [(index, plan.add(understood)) for index, understood in fresh]
-                    await ledger.apply(inner, t, plan)
+                    now = self.config.clock()
+                    await ledger.apply(inner, t, plan, now)
+                    await commissions.record(inner, t, news_of(plan), self.config.referral, now)
                 return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")

@@ -34,8 +34,9 @@ from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store import told
+from goodanalytics.store import link_days, told
 from goodanalytics.store.database import Database, as_json, is_passing, run
+from goodanalytics.store.rows import insertion as _insert
 from goodanalytics.store.tables import Tables
 from goodanalytics.store.told import Evidence
 
@@ -273,9 +274,9 @@ async def _clicks(
     return {(r.workspace_id, r.id): ClickFacts(Source.from_json(r.acquisition), r.link_id) for r in found}
 
 
-async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
+async def apply(conn: AsyncConnection, t: Tables, plan: Plan, now: datetime) -> None:
     """
-    Write everything that *plan* changes.
+    Write everything that *plan* changes; *now* tells which days of links are over.
 
     Raises:
         Stale: Another batch bound one of the identities first.
@@ -298,6 +299,10 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
         )
     await record_sessions(conn, t, plan.sessions)
     await record_events(conn, t, plan)
+    await link_days.touch(conn, t, plan.events, now)
+    if plan.merges:
+        moved = {(row.workspace_id, row.id) for row in plan.visitors if row.id != row.canonical_id}
+        await link_days.touch_people(conn, t, moved)
 
 
 async def _hand_over(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
@@ -346,15 +351,6 @@ async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new."""
     if plan.events:
         await conn.execute(text(_insert(t.events)), {"rows": as_json(plan.events)})
-
-
-@lru_cache(maxsize=256)
-def _insert(table: Table) -> str:
-    """`INSERT … SELECT …` from a JSON array of rows in the parameter `rows`; clauses may follow."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    names = ", ".join(f'"{column.name}"' for column in table.c)
-    kinds = ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.c)
-    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds})"
 
 
 @lru_cache(maxsize=256)

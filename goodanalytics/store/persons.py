@@ -24,7 +24,7 @@ from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
 from goodanalytics.core.visitors import Visitor, fold
 from goodanalytics.errors import Conflict, NotFound
-from goodanalytics.store import audit, ledger, reclassify
+from goodanalytics.store import audit, commissions, ledger, link_days, reclassify
 from goodanalytics.store.database import run
 from goodanalytics.store.tables import Tables
 
@@ -33,6 +33,7 @@ async def merge(
     conn: AsyncConnection,
     t: Tables,
     *,
+    config: Config,
     workspace_id: UUID,
     merge_id: UUID,
     one: UUID,
@@ -83,6 +84,7 @@ async def merge(
     )
     await ledger.record_merges(conn, t, [row])
     await _move(conn, t, workspace_id, {r.id: row.winner_id for r in persons[loser]})
+    await commissions.resettle(conn, t, workspace_id, [winner], config.referral, now)
     await audit.note(
         conn, t, workspace_id=workspace_id, note_id=merge_id, at=now, actor=actor, action="visitors.merge",
         subject=str(row.winner_id), reason=reason, details={"loser_id": str(row.loser_id), "force": force},
@@ -141,6 +143,7 @@ async def unmerge(
     if await _shares_visits(conn, t, workspace_id, canonical):
         await _recount(conn, t, config, workspace_id, merge_id, members)
     await _move(conn, t, workspace_id, canonical)
+    await commissions.resettle(conn, t, workspace_id, canonical, config.referral, now)
     await conn.execute(
         update(t.merges)
         .where(m.workspace_id == workspace_id, m.id == merge_id)
@@ -197,6 +200,7 @@ async def _move(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical:
         ids=list(canonical),
         persons=list(canonical.values()),
     )
+    await link_days.touch_people(conn, t, {(workspace_id, visitor_id) for visitor_id in canonical})
 
 
 def _person(rows: list[Visitor]) -> Visitor:

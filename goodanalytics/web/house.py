@@ -9,14 +9,14 @@ on the first request, once.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.web import rooted
+from goodanalytics.web import path_below, rooted
 from goodanalytics.web.middleware import Middleware
-from goodanalytics.web.reading import headers_of
 
 Call = Callable[[], Awaitable[None]]
 
@@ -31,6 +31,9 @@ class House:
         self._guest = Middleware(app, config)
         self._config = config
         self._rooms = dict(sorted(rooms.items(), key=lambda room: -len(room[0])))
+        self._heads: dict[str, list[tuple[str, ASGIApp]]] = defaultdict(list)
+        for prefix, room in self._rooms.items():
+            self._heads[_head(prefix)].append((prefix, room))
         self._start = start
         self._stop = stop
         self._is_started = False
@@ -48,14 +51,14 @@ class House:
             if self._config.link_domains and self._is_link_domain(scope):
                 await self._rooms[self._config.link_path](scope, receive, send)
                 return
-            for prefix, room in self._rooms.items():
+            for prefix, room in self._heads.get(_head(path_below(scope)), ()):
                 if (inside := rooted(scope, prefix)) is not None:
                     await room(inside, receive, send)
                     return
         await self._guest(scope, receive, send)
 
     def _is_link_domain(self, scope: Scope) -> bool:
-        host = headers_of(scope).get("host", "").lower()
+        host = next((value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"), "")
         return not {host, host.partition(":")[0]}.isdisjoint(self._config.link_domains)
 
     async def _start_late(self) -> None:
@@ -98,6 +101,11 @@ class House:
 
 
 RETRY_START = 5.0  # seconds between two late starts
+
+
+def _head(path: str) -> str:
+    """The first step of *path*, which tells nearly every request that it is for the host."""
+    return path[1:].partition("/")[0]
 
 
 class _HostLife:
