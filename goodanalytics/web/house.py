@@ -58,7 +58,9 @@ class House:
         await self._guest(scope, receive, send)
 
     def _is_link_domain(self, scope: Scope) -> bool:
-        host = next((value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"), "")
+        host = next(
+            (value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"), ""
+        )
         return not {host, host.partition(":")[0]}.isdisjoint(self._config.link_domains)
 
     async def _start_late(self) -> None:
