@@ -15,10 +15,11 @@ from sqlalchemy import event, insert
 from goodanalytics.config import Config
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import opens
+from goodanalytics.core.partners import PartnerStatus
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.facade_links import Links
+from goodanalytics.facade_partners import Partners
 from goodanalytics.link_registry import MAX_MANY
-from goodanalytics.store import partners
 from goodanalytics.store.database import Database
 from goodanalytics.store.listening import links_channel
 
@@ -33,15 +34,11 @@ def links(config: Config, database: Database) -> Links:
     return Links(settings, database, lambda: {"login"})
 
 
-async def partner(links: Links, status: str = "active") -> uuid.UUID:
-    row = {
-        "workspace_id": links.config.workspace, "id": links.config.new_id(), "code": str(uuid.uuid4()), "name": "Ann",
-        "email": None, "status": status, "commission": {}, "metadata": {}, "created_at": links.config.clock(),
-        "updated_at": links.config.clock(),
-    }  # fmt: skip
-    async with links.database.begin() as conn:
-        await partners.create(conn, links.database.tables, row)
-    return row["id"]
+async def partner(links: Links, status: PartnerStatus = "active") -> uuid.UUID:
+    made = await Partners(links.config, links.database).create(
+        code=str(uuid.uuid4()), name="Ann", status=status
+    )
+    return made.id
 
 
 # One -----------------------------------------------------------------------------------------------------------------

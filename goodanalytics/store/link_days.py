@@ -376,13 +376,5 @@ async def _write(conn: AsyncConnection, t: Tables, counting: str, workspace_id: 
 
 
 __all__ = [
-    "CLOSED_AFTER",
-    "COUNTS",
-    "LinkDay",
-    "by_day",
-    "roll",
-    "roll_up",
-    "split_days",
-    "touch",
-    "touch_people",
-]
+    "CLOSED_AFTER", "COUNTS", "LinkDay", "by_day", "roll", "roll_up", "split_days", "touch", "touch_people",
+]  # fmt: skip

@@ -157,21 +157,21 @@ async def _changed_at(conn: AsyncConnection, t: Tables, link: Link) -> datetime 
 
 async def _count(conn: AsyncConnection, t: Tables, values: Mapping[str, Any]) -> dict[str, _Counted]:
     """What the people of each variant came to, by its name."""
-    # From a person's first click that a variant decided; the same moment is after it.
-    since_then = "e.person = p.person AND e.occurred_at >= p.since"
+    # Windows, not joins: of what a WITH holds the planner knows nothing, and pairs everybody with everything.
     rows = await conn.execute(
         text(
             "WITH e AS MATERIALIZED (SELECT e.id, e.occurred_at, e.event_type, e.bot, e.trusted, e.currency, "
-            f"{CENTS} AS cents, {PERSON} AS person, e.properties ->> 'variant' AS variant {from_events(t)} {OF_LINK} "
+            f"{CENTS} AS cents, {PERSON} AS person, e.properties ->> 'variant' AS shown {from_events(t)} {OF_LINK} "
             "AND e.event_type IN ('link_click', 'lead', 'sale', 'refund')), "
-            "p AS (SELECT DISTINCT ON (person) person, variant, occurred_at AS since FROM e "
-            f"WHERE {CLICK} AND variant IS NOT NULL ORDER BY person, occurred_at, id), "
-            "did AS (SELECT p.person, p.variant, bool_or(e.id IS NOT NULL) AS converted "
-            f"FROM p LEFT JOIN e ON {since_then} AND ({LEAD} OR {SALE}) GROUP BY 1, 2), "
+            "p AS (SELECT e.*, first_value(shown) OVER one AS variant, first_value(is_led) OVER one AS takes_part, "
+            f"first_value(occurred_at) OVER one AS since FROM (SELECT e.*, {CLICK} AND shown IS NOT NULL AS is_led FROM e) AS e "
+            "WINDOW one AS (PARTITION BY person ORDER BY is_led DESC, occurred_at, id)), "
+            "did AS (SELECT * FROM p WHERE takes_part AND occurred_at >= since), "
+            f"people AS (SELECT person, variant, bool_or({LEAD} OR {SALE}) AS converted FROM did e GROUP BY 1, 2), "
             "counted AS (SELECT variant, count(*) AS visitors, count(*) FILTER (WHERE converted) AS conversions "
-            "FROM did GROUP BY 1), "
-            "paid AS (SELECT p.person, p.variant, e.currency, sum(e.cents) AS cents "
-            f"FROM p JOIN e ON {since_then} WHERE {MONEY} GROUP BY 1, 2, 3), "
+            "FROM people GROUP BY 1), "
+            "paid AS (SELECT person, variant, currency, sum(cents) AS cents "
+            f"FROM did e WHERE {MONEY} GROUP BY 1, 2, 3), "
             "sums AS (SELECT variant, currency, jsonb_build_array(count(*) FILTER (WHERE cents > 0), sum(cents), "
             "sum(cents * cents)) AS sums FROM paid GROUP BY 1, 2) "
             "SELECT c.variant, c.visitors, c.conversions, coalesce((SELECT jsonb_object_agg(s.currency, s.sums) FROM sums s "

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +24,7 @@ from goodanalytics.web import dashboard_forms as forms
 from goodanalytics.web import dashboard_rendering as rendering
 from goodanalytics.web.dashboard_asked import Asked
 from goodanalytics.web.dashboard_link_form import Form, in_plain
-from goodanalytics.web.dashboard_links import Respond
+from goodanalytics.web.dashboard_links import Respond, asked_of, form_of, workspace_of
 
 MAX_FORM: Final = 64 * 1024  # bytes; fifty apps with their fingerprints
 
@@ -50,8 +49,8 @@ class DomainPages:
         """Every domain that has links, that something was said of, or that is a link domain."""
         typed = asking.first_of(request.query_params.multi_items()).get("host", "").strip()
         if typed:
-            return self._to(request, checked_domain(typed), self._asked(request))
-        workspace_id = self._workspace(request)
+            return self._to(request, checked_domain(typed), asked_of(request, self.links.config))
+        workspace_id = workspace_of(request, self.links.config)
         told = {domain.host: domain for domain in await self.links.domains(workspace_id=workspace_id)}
         async with self.links.database.connect() as conn:
             known = await link_lists.words(conn, self.links.database.tables, workspace_id)
@@ -60,7 +59,7 @@ class DomainPages:
         return rendering.page(
             request,
             "domains.html",
-            {"asked": self._asked(request), "domains": shown, "with_links": known.domains},
+            {"asked": asked_of(request, self.links.config), "domains": shown, "with_links": known.domains},
         )
 
     async def edit(self, request: Request) -> Response:
@@ -70,8 +69,7 @@ class DomainPages:
 
     async def save(self, request: Request) -> Response:
         """Say what holds for a domain."""
-        domain, values = await self._domain(request), await forms.read(request, MAX_FORM)
-        values = {name: value.replace("\r\n", "\n") for name, value in values.items()}
+        domain, values = await self._domain(request), form_of(await forms.read(request, MAX_FORM))
         fields, errors = read(values, written(domain))
         if not errors:
             try:
@@ -82,22 +80,20 @@ class DomainPages:
                 errors = {error.where.partition("[")[0]: in_plain(error)}
         if errors:
             return self._form(request, domain, Form(values, errors), 400)
-        return self._to(request, domain.host, self._asked(request), saved="yes")
+        return self._to(request, domain.host, asked_of(request, self.links.config), saved="yes")
 
     async def _domain(self, request: Request) -> Domain:
         host = request.path_params["host"]
-        return await self.links.get_domain(host, workspace_id=self._workspace(request))
+        return await self.links.get_domain(host, workspace_id=workspace_of(request, self.links.config))
 
     def _form(self, request: Request, domain: Domain, form: Form, status: int = 200) -> Response:
-        shown = {"asked": self._asked(request), "domain": domain, "form": form, "LABELS": LABELS}
+        shown = {
+            "asked": asked_of(request, self.links.config),
+            "domain": domain,
+            "form": form,
+            "LABELS": LABELS,
+        }
         return rendering.page(request, "domain.html", shown, status)
-
-    def _asked(self, request: Request) -> Asked:
-        asked = asking.read(request.query_params.multi_items(), self.links.config.clock())
-        return replace(asked, filters=())
-
-    def _workspace(self, request: Request) -> UUID:
-        return self.links.config.workspace_of(request.headers.get("host", ""))
 
     @staticmethod
     def _to(request: Request, host: str, asked: Asked, **more: str) -> Response:

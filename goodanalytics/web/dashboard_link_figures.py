@@ -1,6 +1,4 @@
-"""
-The figures of a link's page: `store.link_figures`' own, put into tiles, a chart and panels. Nothing is counted here.
-"""
+"""The figures of a link's page: `store.link_figures`' own, put into tiles, a chart and panels. Nothing is counted here."""
 
 from __future__ import annotations
 

@@ -89,9 +89,9 @@ class Form:
         )
 
     def rows(self, name: str, least: int = 1) -> range:
-        """The numbers of the rows of *name*, empty ones at the end included."""
-        last = max((number for number, _ in _rows(self.values, name)), default=-1)
-        return range(min(MOST_ROWS, max(least, last + 1 + self.more.get(name, 0))))
+        """The numbers of the rows of *name*: those that were there, also empty ones, and as many more as are asked for."""
+        there = [int(found[2]) for key in self.values if (found := _ROW.fullmatch(key)) and found[1] == name]
+        return range(min(MOST_ROWS, max(least, max(there, default=-1) + 1) + self.more.get(name, 0)))
 
 
 _NOT_TELLING = frozenset({"forward_query", "redirect_status", "link_type"})
@@ -330,6 +330,8 @@ def _value(values: Mapping[str, str], name: str, local: tzinfo) -> Any:
     if name in NUMBERS:
         return _read_number(said, name)
     match name:
+        case "password":
+            return values[name]  # blanks may belong to it
         case "tags":
             return _read_list(said)
         case "metadata":

@@ -305,8 +305,9 @@ def _against(compared: experiments.Comparison | None, first: str, found: Experim
         return "cannot be compared"
     match compared.verdict:
         case "better" | "worse":
-            much = "" if compared.lift is None else f"{words.percent(abs(100 * compared.lift))} "
-            return f"{much}{'more' if compared.verdict == 'better' else 'less'} {what} than {first}"
+            much = "" if compared.lift is None else f"{abs(round(100 * compared.lift)):,}% "
+            fewer = "fewer" if what == "conversions" else "less"
+            return f"{much}{'more' if compared.verdict == 'better' else fewer} {what} than {first}"
         case verdict:
             return verdict
 

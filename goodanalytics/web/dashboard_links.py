@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from goodanalytics import qr
+from goodanalytics.config import Config
 from goodanalytics.core.hits import text
 from goodanalytics.core.link_fields import checked_domain, random_key
 from goodanalytics.core.links import Link, checked_key
@@ -84,7 +85,7 @@ class LinkPages:
     async def list(self, request: Request) -> Response:
         """Links with their figures, searched and sorted."""
         asked, typed = self._asked(request), asking.first_of(request.query_params.multi_items())
-        wanted = {name: value for name in ("search", "folder", "tag") if (value := text(typed.get(name, "")))}
+        told = {name: text(typed.get(name, "")) for name in ("search", "folder", "tag")}
         sort, archived = typed.get("sort") or "clicks", typed.get("archived", "")
         if sort not in SORTS:
             raise InvalidInput(f"{sort!r:.80} is no order. Use one of: {', '.join(SORTS)}", where="sort")
@@ -94,11 +95,14 @@ class LinkPages:
             )
         after = typed.get("after") or None
         workspace_id = self._workspace(request)
-        found = await self._page(asked, wanted, sort, ARCHIVED[archived], after, workspace_id)
+        wanted = Wanted(
+            search=told["search"], folder=told["folder"], tag=told["tag"], archived=ARCHIVED[archived]
+        )
+        found = await self._page(asked, wanted, sort, after, workspace_id)
         totals = await self.links.totals(found.items, period=asked.period, workspace_id=workspace_id)
         async with self.links.database.connect() as conn:
             known = await link_lists.words(conn, self.links.database.tables, workspace_id)
-        chosen = {**wanted, "sort": "" if sort == "clicks" else sort, "archived": archived}
+        chosen = {**told, "sort": "" if sort == "clicks" else sort, "archived": archived}
         return rendering.page(
             request,
             "links.html",
@@ -111,29 +115,24 @@ class LinkPages:
                 "next_cursor": found.next_cursor,
                 "after": after,
                 "chosen": chosen,
-                "is_narrowed": bool(wanted or archived),
+                "is_narrowed": bool(archived or any(told.values())),
                 "known": known,
                 "SORTS": SORTS,
             },
         )
 
     async def _page(
-        self,
-        asked: Asked,
-        wanted: Mapping[str, str],
-        sort: str,
-        archived: bool | None,
-        after: str | None,
-        workspace_id: UUID,
+        self, asked: Asked, wanted: Wanted, sort: str, after: str | None, workspace_id: UUID
     ) -> Page[Link]:
         for known in get_args(Sort):
             if sort == known:
                 return await self.links.list(
-                    **wanted, sort=known, archived=archived, limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id
+                    search=wanted.search, folder=wanted.folder, tag=wanted.tag, archived=wanted.archived, sort=known,
+                    limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id,
                 )  # fmt: skip
         async with self.links.database.connect() as conn:
             return await link_lists.by_clicks(
-                conn, self.links.database.tables, workspace_id, Wanted(**wanted, archived=archived),
+                conn, self.links.database.tables, workspace_id, wanted,
                 period=asked.period, limit=LINKS_ON_PAGE, after=after,
             )  # fmt: skip
 
@@ -319,15 +318,13 @@ class LinkPages:
         return found
 
     async def _typed(self, request: Request) -> dict[str, str]:
-        typed = await forms.read(request, MAX_FORM)
-        return {name: value.replace("\r\n", "\n") for name, value in typed.items()}
+        return form_of(await forms.read(request, MAX_FORM))
 
     def _asked(self, request: Request) -> Asked:
-        asked = asking.read(request.query_params.multi_items(), self.links.config.clock())
-        return replace(asked, filters=())
+        return asked_of(request, self.links.config)
 
     def _workspace(self, request: Request) -> UUID:
-        return self.links.config.workspace_of(request.headers.get("host", ""))
+        return workspace_of(request, self.links.config)
 
     def _short(self, request: Request, link: Link) -> str:
         return codes.short_url(self.links.config, link, is_secure=request.url.scheme == "https")
@@ -349,6 +346,21 @@ class LinkPages:
         return Response(
             status_code=303, headers={"Location": f"{root}/links/{link.id}{asked.href(saved='yes')}"}
         )
+
+
+def asked_of(request: Request, config: Config) -> Asked:
+    """What a page about links is asked for (rule 5)."""
+    return replace(asking.read(request.query_params.multi_items(), config.clock()), filters=())
+
+
+def workspace_of(request: Request, config: Config) -> UUID:
+    """The workspace that is looked at."""
+    return config.workspace_of(request.headers.get("host", ""))
+
+
+def form_of(typed: Mapping[str, str]) -> dict[str, str]:
+    """What was *typed*, with the ends of lines that everybody but a browser writes."""
+    return {name: value.replace("\r\n", "\n") for name, value in typed.items()}
 
 
 _UNKNOWN: Final = "There is no such link in this workspace."
@@ -374,4 +386,4 @@ def _refused(error: Conflict | InvalidInput) -> dict[str, str]:
             return {"key": f"{error}."}
 
 
-__all__ = ["LinkPages", "Respond"]
+__all__ = ["LinkPages", "Respond", "asked_of", "form_of", "workspace_of"]

@@ -18,6 +18,7 @@ Header = tuple[bytes, bytes]
 NO_STORE: Final[Header] = (b"cache-control", b"private, no-store")
 NOINDEX: Final[Header] = (b"x-robots-tag", b"noindex")
 EMPTY: Final[Header] = (b"content-length", b"0")
+ACCEPTED: Final[Header] = (b"x-goodanalytics", b"accepted")
 
 
 class Answer:

@@ -35,7 +35,7 @@ FRESH: Final = timedelta(seconds=1)
 MAX_AGE: Final = timedelta(minutes=10)
 PATIENCE: Final = 0.05  # seconds
 LOOK_UP_SECONDS: Final = 2.0
-FLIGHTS: Final = 2
+FLIGHTS: Final = 1
 FLIGHT_ADDRESSES: Final = 64
 MAX_CACHED: Final = 20_000  # links, and as many addresses without one
 

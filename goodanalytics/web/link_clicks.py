@@ -30,6 +30,7 @@ from goodanalytics.core import sources, tokens
 from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Property, Signals, text
 from goodanalytics.core.limits import Allowed, Buckets, Limit
 from goodanalytics.core.links import Link
+from goodanalytics.core.referral import codes
 from goodanalytics.core.sources import Source
 from goodanalytics.web.middleware import cookie
 from goodanalytics.web.reading import Visit
@@ -105,6 +106,25 @@ def click(
     )
 
 
+def by_code(
+    visit: Visit, code: str, click_id: UUID, now: datetime, *, url: str | None, referrer: str | None
+) -> Hit:
+    """The hit of a browser that came to the page at *url* by a partner's *code*: a click on no link."""
+    is_told = code.lower() in codes(url)
+    return Hit(
+        id=click_id,
+        workspace_id=visit.workspace_id,
+        received_at=now,
+        occurred_at=now,
+        event_type=EventType.LINK_CLICK,
+        origin="link",
+        url=url if is_told else f"http{'s' if visit.is_secure else ''}://{visit.host}/?via={code}",
+        referrer=None if referrer is None else text(referrer, MAX_URL),
+        signals=Signals(anonymous_id=visit.anonymous_id, click_id=click_id),
+        client=visit.client,
+    )
+
+
 def referral_cookie(visit: Visit, link: Link, partner_id: UUID, click_id: UUID, now: datetime) -> str:
     """The `Set-Cookie` value of a browser that comes by a partner's link. It holds as long as a browser keeps it."""
     settings = visit.config.cookies
@@ -168,13 +188,17 @@ class Orphans:
     def __init__(self) -> None:
         self._buckets = Buckets()
 
-    def hit(self, visit: Visit, path: str, hit_id: UUID, now: datetime) -> Hit | None:
+    def hit(self, visit: Visit, name: str, asked: str, hit_id: UUID, now: datetime) -> Hit | None:
         """
-        The hit of a request for *path*; `None` when it is not worth one.
+        The hit of a request for what no link is called; `None` when it is not worth one.
 
         It has no click's id, for it leads nowhere, and no workspace but the one that the host has by configuration.
+
+        Args:
+            name: What stands where a key would, without a slash before it.
+            asked: The whole path as it was asked for, with its query.
         """
-        name = path.removeprefix("/").lower()
+        name = name.lower()
         if name in _FILES or name.startswith(_FOLDERS):
             return None
         workspace_id = visit.workspace_id
@@ -189,7 +213,7 @@ class Orphans:
             occurred_at=now,
             event_type=EventType.LINK_CLICK,
             origin="link",
-            url=text(f"http{'s' if visit.is_secure else ''}://{visit.host}{path}", MAX_URL),
+            url=text(f"http{'s' if visit.is_secure else ''}://{visit.host}{asked}", MAX_URL),
             referrer=referrer,
             signals=Signals(anonymous_id=visit.anonymous_id),
             client=visit.client,

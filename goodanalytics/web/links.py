@@ -38,6 +38,7 @@ from goodanalytics.core.routing import (
     Route,
 )
 from goodanalytics.errors import GoodAnalyticsError, NotFound
+from goodanalytics.facade_partners import Partners
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log import HitLog
@@ -45,7 +46,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.listening import Listener, links_channel
 from goodanalytics.web import app_links, link_clicks, link_pages, path_below
 from goodanalytics.web.limits import Gate
-from goodanalytics.web.link_answers import NOINDEX, Answer, plain, redirect
+from goodanalytics.web.link_answers import ACCEPTED, NOINDEX, Answer, plain, redirect
 from goodanalytics.web.link_catalogue import Catalogue, Known
 from goodanalytics.web.link_clicks import (
     click,
@@ -98,13 +99,16 @@ class Redirect:
         self._gate = Gate(config, "redirects")
         self._passwords = Passwords(config)
         self._orphans = link_clicks.Orphans()
+        self._partners = Partners(config, database)
+        self._may_listen = False
 
     def start(self) -> None:
-        """Begin to hear of changes, in the running event loop. Without it, links are looked up again each second."""
-        self._listener.start()
+        """Hear of changes from the first link on that is asked for. Without it, links are looked up again each second."""
+        self._may_listen = True
 
     async def stop(self) -> None:
         """Hang up."""
+        self._may_listen = False
         await self._listener.stop()
         await self.catalogue.stop()
         await self._questions.stop()
@@ -153,6 +157,8 @@ class Redirect:
         key = name[:-1] if asked.asks_where else name
         if is_file or not KEY.fullmatch(key):
             key = ""  # asks for the domain alone
+        if self._may_listen:
+            self._listener.start()  # an app without short links needs no connection for them
         known = await self.catalogue.find(asked.visit.workspace_id, host, key)
         if known.route is not None:
             return await self._lead(asked, known, known.route)
@@ -266,9 +272,12 @@ class Redirect:
         except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
             self._config.report(error, f"recording a click on {link.domain}/{link.key}")
         else:
-            answer.add(
-                "x-goodanalytics", visit.accepted if client is visit.client else f"accepted; bot={reason}"
-            )
+            if reason is None:
+                answer.headers.append(ACCEPTED)
+            else:
+                answer.add(
+                    "x-goodanalytics", visit.accepted if client is visit.client else f"accepted; bot={reason}"
+                )
         return hit
 
     async def _tell(self, visit: Visit, hit: Hit, answer: Answer) -> None:
@@ -286,8 +295,9 @@ class Redirect:
         """Answer a request for what no link is called."""
         visit = asked.visit
         if asked.method == "GET" and visit.refusal is None:
-            path = path_below(asked.scope)
-            hit = self._orphans.hit(visit, path, asked.click_id, asked.now)
+            name, path = path_below(asked.scope)[1:], asked.scope["path"]
+            whole = f"{path}?{asked.query}" if asked.query else path
+            hit = self._orphans.hit(visit, name, whole, asked.click_id, asked.now)
             if hit is not None:
                 try:
                     await self._log.append([hit])
@@ -306,31 +316,41 @@ class Redirect:
         self, visit: Visit, key: str, url: str | None, referrer: str | None, event_id: UUID | None = None
     ) -> Hit:
         """
-        Record a click that the tracker reports for a page that was reached with a link's key (`?via=`).
+        Record a click that the tracker reports for a page that was reached with a link's key or a partner's code (`?via=`).
 
         Args:
             event_id: Of the page's own making: a report that is sent again is the same click.
 
         Raises:
-            NotFound: The visit's host has no such link.
+            NotFound: The visit's host has no such link, and no partner has such a code.
             Gone: Its time is over.
         """
         now = self._config.clock()
         known = await self.catalogue.find(visit.workspace_id, visit.host, key if KEY.fullmatch(key) else "")
         link = known.link
-        if link is None or (link.starts_at is not None and now < link.starts_at):
+        is_partner = link is None and await self._is_partner(visit.workspace_id, key)
+        if not is_partner and (link is None or (link.starts_at is not None and now < link.starts_at)):
             raise NotFound("There is no such link")
-        if link.is_expired(now):
+        if link is not None and link.is_expired(now):
             raise Gone
         click_id = (
             self._config.new_id()
             if event_id is None
             else id_for_key(visit.workspace_id, "browser click", str(event_id))
         )
-        query = (url or "").partition("?")[2]
-        hit = click(visit, link, click_id, now, query, referrer=referrer, own_hosts=self._config.own_hosts)
+        if link is None:
+            hit = link_clicks.by_code(visit, key, click_id, now, url=url, referrer=referrer)
+        else:
+            query = (url or "").partition("?")[2]
+            hit = click(
+                visit, link, click_id, now, query, referrer=referrer, own_hosts=self._config.own_hosts
+            )
         await self._log.append([hit])
         return hit
+
+    async def _is_partner(self, workspace_id: UUID, code: str) -> bool:
+        found = await self._partners.by_code(code, workspace_id=workspace_id)
+        return found is not None and found.status != "closed"
 
 
 def _not_allowed(link: Link | None) -> Answer:

@@ -66,8 +66,10 @@ def doors(launch: Any, wait_until: Until) -> Callable[..., Any]:
             async def both_listen() -> bool:
                 return await books.one(ears) == 2
 
+            site = Doors(clients, analytics.links)
+            await site.answers("/listen")  # a process listens from the first link on that it is asked for
             await wait_until(both_listen, "both processes listen")
-            yield Doors(clients, analytics.links)
+            yield site
 
     return open_doors
 

@@ -137,13 +137,17 @@ async def test_what_was_done_before_the_click_is_no_conversion(seed, link):
 
 
 async def test_the_currency_is_the_one_of_most_buyers(seed, link):
-    """Amounts of different currencies are never added; the others are named."""
+    """Amounts of different currencies are never added; the others are named. Who got everything back is no buyer."""
     for visitor, currency in ((3, "USD"), (4, "EUR"), (7, "USD")):
         await click(seed, visitor, "2026-11-02", "A")
         await seed.event(visitor, "2026-11-03", "sale", link=100, amount_cents=1_000, currency=currency)
     found = await shown(seed, link)
+    for visitor in (3, 7):
+        await seed.event(visitor, "2026-11-04", "refund", link=100, amount_cents=1_000, currency="USD")
+    refunded = await shown(seed, link)
 
     assert (found.currency, found.currencies, found.outcomes[0].revenue) == ("USD", ["EUR", "USD"], 2_000)
+    assert refunded.currency == "EUR"
 
 
 async def test_without_a_period_it_begins_when_the_variants_last_changed(seed, link):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.links import Link
+from goodanalytics.store.listening import links_channel, say
 
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -77,4 +79,20 @@ async def make(analytics: Analytics, **fields: Any) -> Link:
 
 async def told(analytics: Analytics) -> None:
     """Return when this process has heard of every change that was committed before: words come in that order."""
-    await analytics._links._listener._prove()
+    listener, word, said = analytics._links._listener, uuid.uuid4().hex, asyncio.Event()
+    real = listener._heard
+
+    def hear(heard: str | None) -> None:
+        if heard == word:
+            said.set()
+        else:
+            real(heard)
+
+    async with asyncio.timeout(30):
+        while not listener.is_listening:
+            await asyncio.sleep(0.005)
+        listener._heard = hear
+        async with analytics.database.begin() as conn:
+            await say(conn, links_channel(analytics.config.schema), word)
+        await said.wait()
+    listener._heard = real

@@ -102,7 +102,11 @@ class Memory:
 
 
 @pytest.fixture
-async def memory(database: Database, database_url: str, config: Config) -> AsyncIterator[Memory]:
+async def memory(
+    database: Database, database_url: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Memory]:
+    monkeypatch.setattr(link_catalogue, "PATIENCE", LONG)
+    monkeypatch.setattr(link_catalogue, "LOOK_UP_SECONDS", LONG)
     memory = Memory(database, config, database_url)
     yield memory
     await memory.catalogue.stop()
@@ -229,6 +233,7 @@ async def test_a_silent_database_delays_nobody_whose_link_is_in_memory(
     await memory.change(link, "https://shop.example/two")
     clock.advance(MAX_AGE)
     monkeypatch.setattr(link_catalogue, "LOOK_UP_SECONDS", 365 * 24 * 60 * 60.0)
+    monkeypatch.setattr(link_catalogue, "PATIENCE", 0.05)
     async with memory.silence():
         during = [await memory.url_of("a") for _ in range(20)]
         monkeypatch.setattr(link_catalogue, "PATIENCE", 365 * 24 * 60 * 60.0)

@@ -14,6 +14,7 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import AndroidApp
 from goodanalytics.store.database import Database
+from goodanalytics.web import link_questions
 from goodanalytics.web.link_clicks import ORPHANS
 from tests.conftest import FrozenClock
 from tests.web.link_site import IPHONE, SHOP, SLACK, browser, events, make, site, told
@@ -31,6 +32,13 @@ async def analytics(shared_database_url: str, config: Config) -> AsyncIterator[A
 async def client(analytics: Analytics) -> AsyncIterator[httpx.AsyncClient]:
     async with browser(analytics) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes its time; how long we wait for it is no fact about links."""
+    monkeypatch.setattr(link_questions, "FACTS_SECONDS", 30.0)
+    monkeypatch.setattr(link_questions, "USE_SECONDS", 30.0)
 
 
 async def lose_database(analytics: Analytics) -> None:
@@ -354,17 +362,19 @@ async def test_an_unknown_key_is_recorded_without_a_link(
     analytics: Analytics, client: httpx.AsyncClient
 ) -> None:
     """As a click whose path is what was asked for; files that programs ask for, HEAD and prefetches are not."""
-    await client.get("/old-flyer?x=1", headers={"referer": "https://blog.example/post"})
+    await client.get("/old-flyer?utm_campaign=may", headers={"referer": "https://blog.example/post"})
+    await client.get("https://shop.example/l/lost")
     for path in ("/favicon.ico", "/robots.txt", "/.well-known/security.txt", "/apple-touch-icon.png"):
         await client.get(path)
     await client.head("/typo")
     await client.get("/typo", headers={"sec-purpose": "prefetch"})
     await client.get("/typo", headers={"dnt": "1"})
-    (event,) = await events(analytics)
+    event, other = sorted(await events(analytics), key=lambda event: event["host"])
 
     assert (event["event_type"], event["link_id"], event["click_id"]) == ("link_click", None, None)
     assert (event["host"], event["path"], event["origin"]) == ("go.example", "/old-flyer", "link")
-    assert event["source"] == "blog.example"
+    assert (event["source"], event["campaign"]) == ("blog.example", "may")
+    assert (other["host"], other["path"]) == ("shop.example", "/l/lost")
 
 
 async def test_a_scanner_does_not_fill_the_tables(
