@@ -40,7 +40,7 @@ from goodanalytics.store.database import Database, after_commit, blames_rows, is
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
-ATTEMPTS = 8
+ATTEMPTS = 20
 """How often a batch decides again when others are faster; each time at least one of them got through."""
 
 
@@ -114,7 +114,9 @@ class Ingest:
             else:
                 outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
-        for _ in range(ATTEMPTS if fresh else 0):
+        for attempt in range(ATTEMPTS if fresh else 0):
+            if attempt:
+                await people_rows.stand_in_line(conn, t)
             with suppress(Stale):
                 async with savepoint(conn) as inner:
                     people, whose = await self.resolve(inner, list(fresh.values()))
@@ -144,9 +146,11 @@ class Ingest:
             Busy: Others kept changing the same visitors.
         """
         understood = self.understand(hit)
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             with suppress(Stale):
                 async with self.database.trying(connection) as conn:
+                    if attempt:
+                        await people_rows.stand_in_line(conn, self.database.tables)
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)

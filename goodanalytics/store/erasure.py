@@ -92,7 +92,8 @@ async def forget(
                 table.c.workspace_id == workspace_id, table.c.visitor_id.in_(members)
             )
         )
-        values |= {(row.kind, row.value) for row in found if row.kind != Kind.LANDING}
+        # A fingerprint may be many people's: it goes with the row, and nobody is recognised by it.
+        values |= {(row.kind, row.value) for row in found if row.kind not in (Kind.LANDING, Kind.FINGERPRINT)}
     values -= await _held_by_others(conn, t, workspace_id, values, members)
     for row in rows.values():
         values |= {(str(kind), value) for kind, value in _names(row) if value}

@@ -34,7 +34,7 @@ from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
 from goodanalytics.store import counting, link_days
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
-from goodanalytics.store.people import Stale
+from goodanalytics.store.people import Stale, stand_in_line
 from goodanalytics.store.tables import Tables
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def _receive(receipts: Table) -> str:
     )
 
 
-ATTEMPTS = 8
+ATTEMPTS = 20
 """How often a change of people is begun again when others are faster; each time at least one of them got through."""
 
 
@@ -114,9 +114,11 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     Raises:
         Busy: It lost `ATTEMPTS` times.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
             async with database.begin() as conn:
+                if attempt:
+                    await stand_in_line(conn, database.tables)
                 return await act(conn)
         except Stale:
             continue
