@@ -22,6 +22,7 @@ from goodanalytics.core.links import Link
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.web.qr import MAX_PARAMETERS, asked, short_url
 from tests.conftest import FrozenClock
+from tests.web.link_site import told
 
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -59,9 +60,11 @@ async def client(analytics: Analytics) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def make(analytics: Analytics, **fields: Any) -> Link:
-    return await analytics.links.create(
+    link = await analytics.links.create(
         **{"domain": "go.example", "key": "a", "url": "https://shop.example/lamps"} | fields
     )
+    await told(analytics)
+    return link
 
 
 def read(answer: httpx.Response) -> str:
@@ -283,7 +286,7 @@ async def test_a_changed_link_has_its_new_code(analytics, client):
     await client.get("/a/qr")
 
     await analytics.links.update(link, key="b")
-    analytics.config.clock.advance(timedelta(minutes=5))
+    await told(analytics)
 
     assert (await client.get("/a/qr")).status_code == 404
     assert read(await client.get("/b/qr")) == "https://go.example/b?qr=1"
