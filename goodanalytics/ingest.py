@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,11 +24,12 @@ from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood
+from goodanalytics.dispatch_plan import DispatchPlan
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, ledger
+from goodanalytics.store import alone, conversions, health, ledger
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 from goodanalytics.store.told import Evidence
 
@@ -70,21 +71,60 @@ class Ingest:
             Busy: Others kept changing the same visitors.
             DatabaseUnavailable: Nobody answers, or the connection was lost.
         """
+        return await self._in_transaction(lambda conn: self.process(conn, hits), hits, connection)
+
+    async def alone(self, hit: Hit, connection: Any = None) -> Outcome | None:
+        """
+        Process one hit about a visitor whom it names, in as few statements as that takes (`store.alone`).
+
+        `None`, and nothing is written, when it is not such a hit, its visitor is not known, or it was here before: `now` then does it.
+
+        Raises:
+            Busy: Others kept changing the same visitors.
+            DatabaseUnavailable: Nobody answers, or the connection was lost.
+        """
+        if not alone.goes(hit):
+            return None
+        found = await self._in_transaction(lambda conn: self._alone(conn, hit), [hit], connection)
+        return found[0] if found else None
+
+    async def _in_transaction(
+        self, act: Callable[[Any], Awaitable[list[Outcome]]], hits: Sequence[Hit], connection: Any
+    ) -> list[Outcome]:
         if connection is not None:
-            outcomes = await self.process(connection, hits)
-            await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
+            outcomes = await act(connection)
+            if outcomes:
+                await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
         for _ in range(ATTEMPTS):
             try:
                 async with self.database.begin() as conn:
-                    outcomes = await self.process(conn, hits)
+                    outcomes = await act(conn)
             except Exception as error:
                 if not is_passing(error):
                     raise
                 continue
-            self.hooks.notify(hits, outcomes)
+            if outcomes:
+                self.hooks.notify(hits, outcomes)
             return outcomes
         raise Busy(f"{len(hits)} hits lost {ATTEMPTS} transactions to others. Try again")
+
+    async def _alone(self, connection: Any, hit: Hit) -> list[Outcome]:
+        """The hit's outcome; none when it has to be done the other way, from its receipt on."""
+        t, timeout, understood = self.database.tables, self.config.session.timeout, self.understand(hit)
+        async with self.database.reading(connection) as conn:
+            taken = await alone.take(conn, t, hit, hit.occurred_at - timeout, hit.occurred_at + timeout)
+            if taken is None:
+                return []
+            if taken.state is not None:
+                plan = Plan(taken.state, self._policy, self.config.identity)
+                outcome = plan.add(understood)
+                told = await alone.put(conn, t, plan, taken, self.config)
+                if told is not None:
+                    if taken.has_listeners:
+                        await DispatchPlan(self.config, t).add(conn, told, self.config.clock())
+                    return [outcome]
+        return [outcome for _, outcome in await self._write(connection, [(0, understood)])]
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """
@@ -106,16 +146,27 @@ class Ingest:
             else:
                 taken[key] = hit.digest
                 fresh.append((index, self.understand(hit)))
+        decided = await self._write(conn, fresh)
+        return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
+
+    async def _write(self, conn: Any, fresh: Sequence[tuple[int, Understood]]) -> list[tuple[int, Outcome]]:
+        """Write what hits mean that were received just now, each with its place."""
+        t = self.database.tables
         for _ in range(ATTEMPTS if fresh else 0):
             with suppress(ledger.Stale):
                 async with savepoint(conn) as inner:
                     plan = await self._plan(inner, [understood for _, understood in fresh])
                     decided = [(index, plan.add(understood)) for index, understood in fresh]
                     await ledger.apply(inner, t, plan)
-                return [outcome for _, outcome in sorted({**outcomes, **dict(decided)}.items())]
+                    told = await conversions.record(inner, t, plan, self.config)
+                    await DispatchPlan(self.config, t).add(inner, told, self.config.clock())
+                    places = {index for index, outcome in decided if outcome.status == "refused"}
+                    if places:
+                        await ledger.withdraw(inner, t, [u.hit for index, u in fresh if index in places])
+                return decided
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
-        return [outcome for _, outcome in sorted(outcomes.items())]
+        return []
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -145,8 +196,13 @@ class Ingest:
             session.timeout,
             self.config.graveyard,
         )
-        policy = SessionPolicy(session.timeout, session.split_on_source)
-        return Plan(state, policy, self.config.identity)
+        refunded = {(u.hit.workspace_id, u.hit.sale_id) for u in batch if u.hit.sale_id is not None}
+        sales = await conversions.load_sales(conn, self.database.tables, refunded)
+        return Plan(state, self._policy, self.config.identity, sales)
+
+    @property
+    def _policy(self) -> SessionPolicy:
+        return SessionPolicy(self.config.session.timeout, self.config.session.split_on_source)
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""

@@ -12,19 +12,23 @@ out. Each hit sees what the hits before it did, so a batch of 500 gives what 500
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from goodanalytics.core import identity, sessions
+from goodanalytics.core.consent import remembered
+from goodanalytics.core.conversions import Converted, Sale, Sales, is_conversion
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, Kind
 from goodanalytics.core.identity_rules import DEFAULT_RULES, IdentityRules
+from goodanalytics.core.outcomes import Outcome
 from goodanalytics.core.people import (
     UNUSED,
     ClickFacts,
@@ -37,35 +41,11 @@ from goodanalytics.core.people import (
     derived_id,
 )
 from goodanalytics.core.places import Place
+from goodanalytics.core.remembered import remember
 from goodanalytics.core.sessions import Moment, Session
 from goodanalytics.core.sources import Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
-
-Status = Literal["recorded", "repeated", "conflict", "resolved", "dropped"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    What became of a hit.
-
-    Attributes:
-        status: recorded; repeated (this id was here before); conflict (it was here with another body); resolved (its
-            visitor was found or made, and nothing else was asked); dropped (nothing was kept of it).
-        visitor_id: Canonical id; `None` for a repetition and for what was dropped.
-        reason: Why it is a conflict, or was dropped.
-    """
-
-    hit_id: UUID
-    status: Status
-    visitor_id: UUID | None = None
-    reason: str | None = None
-
-    @property
-    def event_id(self) -> UUID:
-        """An event carries its hit's id."""
-        return self.hit_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +90,18 @@ class Plan:
 
     Attributes:
         events: New rows.
+        conversions: Leads, sales and refunds among them that count.
     """
 
-    def __init__(self, state: State, policy: SessionPolicy, rules: IdentityRules = DEFAULT_RULES) -> None:
+    def __init__(
+        self,
+        state: State,
+        policy: SessionPolicy,
+        rules: IdentityRules = DEFAULT_RULES,
+        sales: Mapping[tuple[UUID, UUID], Sale] = MappingProxyType({}),
+    ) -> None:
         self._policy = policy
+        self._sales = Sales(sales)
         self._people = People(state, rules)
         self._rows = self._people.rows
         self._clicks = state.clicks
@@ -121,6 +109,7 @@ class Plan:
         for session in state.sessions:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
         self.events: list[dict[str, Any]] = []
+        self.conversions: list[Converted] = []
         self._touched_sessions: dict[tuple[UUID, UUID], UUID] = {}
 
     @property
@@ -168,14 +157,23 @@ class Plan:
 
     def person(self, workspace_id: UUID, visitor_id: UUID) -> Visitor | None:
         """The whole person behind a row, with the batch so far counted in."""
+        return fold(self.rows_of(workspace_id, visitor_id))
+
+    def rows_of(self, workspace_id: UUID, visitor_id: UUID) -> list[Visitor]:
+        """All rows of the person behind a row, by their ids."""
         row = self._rows.get((workspace_id, visitor_id))
-        return None if row is None else fold(self._people.rows_of(workspace_id, row.canonical_id))
+        return [] if row is None else self._people.rows_of(workspace_id, row.canonical_id)
 
     def add(self, understood: Understood) -> Outcome:
         """Take one hit in: who, which visit, what changes."""
         hit, offered = understood.hit, understood.identifiers
         if self._people.forgotten(hit, offered):
             return Outcome(hit.id, "dropped", reason="forgotten")
+        if hit.event_type is EventType.REFUND:
+            taken = self._sales.take(hit)
+            if isinstance(taken, str):
+                return Outcome(hit.id, "refused", reason=taken)
+            hit, understood = taken, replace(understood, hit=taken)
         visitor = self._people.identify(hit, offered)
         if hit.quiet:
             return Outcome(hit.id, "resolved", visitor.canonical_id)
@@ -191,6 +189,9 @@ class Plan:
         self._record_visitor(understood, visitor, session)
         if understood.hit.origin == "link":
             self._catch_up(understood, visitor)
+        if is_conversion(understood.hit):
+            found = self._sales.converted(understood.hit, visitor.id, url=understood.url, ip=understood.ip)
+            self.conversions.append(found)
 
     def tie(self, workspace_id: UUID, one: UUID, other: UUID) -> None:
         """Let the persons of two rows be one from now on."""
@@ -267,7 +268,7 @@ class Plan:
         live = self._live(understood, visitor)
         if hit.client.bot is not None and live is not None and live.bot is None:
             return None
-        if hit.event_type is EventType.LINK_CLICK:
+        if hit.event_type in (EventType.LINK_CLICK, EventType.REFUND):
             return None
         is_page = hit.event_type is EventType.PAGEVIEW
         moment = Moment(
@@ -382,6 +383,7 @@ class Plan:
                 "scroll_depth": hit.scroll_depth,
                 "key": hit.key,
                 "properties": hit.properties,
+                **(self._sales.placed(hit, self.events) if hit.event_type is EventType.REFUND else {}),
             }
         )
 
@@ -398,17 +400,22 @@ class Plan:
             )
         elif row.bot == UNUSED:
             row = msgspec.structs.replace(row, bot=hit.client.bot)
+        consent = remembered(row.consent, hit.consent, hit.occurred_at)
         row = msgspec.structs.replace(
             row,
             first_seen_at=min(row.first_seen_at, hit.occurred_at),
             last_seen_at=max(row.last_seen_at, hit.occurred_at),
-            geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
-            device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
-            platform_signals={
-                **row.platform_signals,
-                **hit.platform_signals,
-                **dict(_click_ids(understood.source)),
-            },
+            geo=row.geo or ({} if understood.place is None else _as_json(understood.place)),
+            device=row.device or ({} if hit.origin == "server" else _as_json(understood.device)),
+            platform_signals=remember(
+                row.platform_signals,
+                hit,
+                consent,
+                source=understood.source,
+                url=understood.url,
+                ip=understood.ip,
+            ),
+            consent=consent,
         )
         if hit.trusted:
             row = told_by_host(row, hit)
@@ -425,13 +432,8 @@ class Plan:
         self._people.put(msgspec.structs.replace(row, total_sessions=row.total_sessions + total_sessions))
 
 
-def _click_ids(source: Source | None) -> Iterable[tuple[str, str]]:
-    return () if source is None else source.click_ids
+def _as_json(found: Device | Place) -> dict[str, Any]:
+    return {name: value for name in found.__slots__ if (value := getattr(found, name)) is not None}
 
 
-def _device_json(device: Device) -> dict[str, Any]:
-    return {name: value for name in Device.__slots__ if (value := getattr(device, name)) is not None}
-
-
-def _place_json(place: Place) -> dict[str, Any]:
-    return {name: value for name in Place.__slots__ if (value := getattr(place, name)) is not None}
+__all__ = ["Outcome", "Plan", "SessionPolicy", "Understood"]

@@ -60,12 +60,7 @@ async def receive(
     try:
         taken = await run(conn, _receive(t.receipts), rows=as_json(rows))
     except IntegrityError as error:
-        if days.CLOSED not in str(error.orig):
-            raise
-        raise Busy(
-            "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
-            "host's isolation level, run the transaction again"
-        ) from error
+        raise turned(error) from error
     repeated = {(h.workspace_id, h.id) for h in hits} - {(row.workspace_id, row.hit_id) for row in taken}
     if not repeated:
         return {}
@@ -80,6 +75,16 @@ async def receive(
         ids=list(ids),
     )
     return {(row.workspace_id, row.hit_id): row.digest for row in noted}
+
+
+def turned(error: IntegrityError) -> Exception:
+    """What a receipt that could not be written says; *error* itself when it is about something else."""
+    if days.CLOSED not in str(error.orig):
+        return error
+    return Busy(
+        "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
+        "host's isolation level, run the transaction again"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -99,6 +104,17 @@ def _receive(receipts: Table) -> str:
         "SELECT workspace_id, hit_id, day, digest FROM r, open "
         "WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM known) "
         "ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id"
+    )
+
+
+async def withdraw(conn: AsyncConnection, t: Tables, hits: Sequence[Hit]) -> None:
+    """Take back what `receive` noted of *hits* in this transaction: they were refused, and may come again."""
+    await run(
+        conn,
+        f"DELETE FROM {t.receipts} r USING unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) "
+        "AS k (workspace_id, hit_id) WHERE r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id",
+        workspaces=[h.workspace_id for h in hits],
+        ids=[h.id for h in hits],
     )
 
 
@@ -282,7 +298,7 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """
     if plan.identities:
         bound = await conn.execute(
-            text(f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING"),
+            text(f"{insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING"),
             {"rows": as_json(plan.identities)},
         )
         if bound.rowcount != len(plan.identities):
@@ -293,7 +309,7 @@ async def apply(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     await record_merges(conn, t, plan.merges)
     if plan.conflicts:
         await conn.execute(
-            text(f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING"),
+            text(f"{insert(t.conflicts)} ON CONFLICT DO NOTHING"),
             {"rows": as_json(list(plan.conflicts.values()))},
         )
     await record_sessions(conn, t, plan.sessions)
@@ -320,48 +336,54 @@ async def _hand_over(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     if changed.rowcount != len(rows):
         raise Stale
     await conn.execute(
-        text(f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(plan.former)}
+        text(f"{insert(t.former_identities)} ON CONFLICT DO NOTHING"), {"rows": as_json(plan.former)}
     )
 
 
 async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visitor]) -> None:
     """Write *rows* of visitors, new and changed. Their locks are ours since `load`."""
     if rows:
-        await conn.execute(text(_upsert(t.visitors)), {"rows": as_json(rows)})
+        await conn.execute(text(upsert(t.visitors)), {"rows": as_json(rows)})
 
 
 async def record_merges(conn: AsyncConnection, t: Tables, rows: Sequence[MergeRow]) -> None:
     """Add *rows* to the ledger of merges."""
     if rows:
-        await conn.execute(text(_insert(t.merges)), {"rows": as_json(rows)})
+        await conn.execute(text(insert(t.merges)), {"rows": as_json(rows)})
 
 
 async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Session]) -> None:
     """Write *rows* of visits, new and changed; their visitor's lock guards them."""
     if rows:
-        await conn.execute(text(_upsert(t.sessions)), {"rows": as_json(rows)})
+        await conn.execute(text(upsert(t.sessions)), {"rows": as_json(rows)})
 
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new."""
     if plan.events:
-        await conn.execute(text(_insert(t.events)), {"rows": as_json(plan.events)})
+        await conn.execute(text(insert(t.events)), {"rows": as_json(plan.events)})
 
 
-@lru_cache(maxsize=256)
-def _insert(table: Table) -> str:
-    """`INSERT … SELECT …` from a JSON array of rows in the parameter `rows`; clauses may follow."""
+def columns(table: Table) -> list[str]:
+    """The columns of *table*, each with its type, as `json_to_recordset` wants them."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    names = ", ".join(f'"{column.name}"' for column in table.c)
-    kinds = ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.c)
-    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds})"
+    return [f'"{column.name}" {column.type.compile(dialect)}' for column in table.c]
 
 
 @lru_cache(maxsize=256)
-def _upsert(table: Table) -> str:
+def insert(table: Table, condition: str = "") -> str:
+    """`INSERT … SELECT …` from a JSON array of rows in the parameter `rows`; clauses may follow."""
+    names, kinds = ", ".join(f'"{column.name}"' for column in table.c), ", ".join(columns(table))
+    rows = f"json_to_recordset(CAST(:rows AS json)) AS r ({kinds}) {condition}"
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM {rows}"
+
+
+@lru_cache(maxsize=256)
+def upsert(table: Table, condition: str = "WHERE true") -> str:
+    """The same, and what is there already is written over. Without a condition `ON CONFLICT` would be read as a join's."""
     keys = ", ".join(column.name for column in table.primary_key)
     sets = ", ".join(f'"{c.name}" = excluded."{c.name}"' for c in table.c if not c.primary_key)
-    return f"{_insert(table)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
+    return f"{insert(table, condition)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ hit. Only the host does, by merging them itself.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -24,9 +25,12 @@ from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
 from goodanalytics.core.visitors import Visitor, fold
 from goodanalytics.errors import Conflict, NotFound
-from goodanalytics.store import audit, ledger, reclassify
+from goodanalytics.store import audit, conversions, ledger, reclassify
 from goodanalytics.store.database import run
 from goodanalytics.store.tables import Tables
+
+Tell = Callable[[AsyncConnection, list[conversions.Told]], Awaitable[None]]
+"""Queues conversions for the ad platforms, in the transaction of the connection."""
 
 
 async def merge(
@@ -41,9 +45,13 @@ async def merge(
     actor: str | None,
     force: bool,
     now: datetime,
+    tell: Tell | None = None,
 ) -> Visitor:
     """
     Make the persons of two rows one, because the host says so; the person that they are.
+
+    Args:
+        tell: Queues the conversions that are adopted by it.
 
     Raises:
         NotFound: Nobody has one of the ids.
@@ -87,7 +95,11 @@ async def merge(
         conn, t, workspace_id=workspace_id, note_id=merge_id, at=now, actor=actor, action="visitors.merge",
         subject=str(row.winner_id), reason=reason, details={"loser_id": str(row.loser_id), "force": force},
     )  # fmt: skip
-    return _person(list((await ledger.lock_persons(conn, t, [(workspace_id, one)])).values()))
+    merged = list((await ledger.lock_persons(conn, t, [(workspace_id, one)])).values())
+    told = await conversions.adopt(conn, t, merged, now)
+    if tell is not None:
+        await tell(conn, told)
+    return _person(merged)
 
 
 async def unmerge(
@@ -141,6 +153,7 @@ async def unmerge(
     if await _shares_visits(conn, t, workspace_id, canonical):
         await _recount(conn, t, config, workspace_id, merge_id, members)
     await _move(conn, t, workspace_id, canonical)
+    await conversions.part(conn, t, workspace_id, canonical)
     await conn.execute(
         update(t.merges)
         .where(m.workspace_id == workspace_id, m.id == merge_id)
