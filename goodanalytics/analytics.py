@@ -16,8 +16,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from goodanalytics import environment, facade
+from goodanalytics import environment, facade, facade_webhooks
 from goodanalytics.config import Config
+from goodanalytics.dispatch import Dispatcher
+from goodanalytics.facade_platforms import Platforms
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest, Worker
@@ -29,7 +31,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.start import PATIENCE, Start
 from goodanalytics.store.tables import build
 from goodanalytics.upkeep import Upkeep
-from goodanalytics.verbs import Verbs
+from goodanalytics.verbs_conversions import ConversionVerbs
 from goodanalytics.web import api, dashboard
 from goodanalytics.web.health import Health
 from goodanalytics.web.house import House
@@ -41,7 +43,7 @@ HostApp = Callable[..., Awaitable[None]]
 """Any ASGI app. Frameworks type their scope and messages each in a way of its own."""
 
 
-class Analytics(Verbs):
+class Analytics(ConversionVerbs):
     """
     Analytics, short links and attribution inside the host's app and PostgreSQL.
 
@@ -51,6 +53,7 @@ class Analytics(Verbs):
 
     Attributes:
         visitors, links, reports: What is known, to be read and managed.
+        platforms: Ad platforms: switched on and off, and what they were told.
         hooks: What the host wants to be told: `hooks.on("sale")`.
         log: Where hits are made durable.
         tracker, redirect, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
@@ -68,17 +71,24 @@ class Analytics(Verbs):
             config, self.database, self.hooks, None if config.geo_path is None else GeoReader(config.geo_path)
         )
         self.worker = Worker(self.ingest, primary)
+        self.dispatcher = Dispatcher(config, self.database, self.hooks)
+        self.platforms = Platforms(config, self.database, self.dispatcher)
         self.upkeep = Upkeep(config, self.database)
         self.visitors = facade.Visitors(config, self.database)
         self.links = facade.Links(config, self.database)
         self.reports = facade.Reports(config, self.database)
+        self.webhooks = facade_webhooks.Webhooks(config, self.database)
         redirect = Redirect(config, self.database, self.log, self.hooks, is_down=lambda: self.log.is_down)
         self.redirect: ASGIApp = redirect
         tracker = Tracker(config, self.log, redirect)
         self.tracker: ASGIApp = tracker
         self._doors = {f"{config.mount}/t/event": tracker.event}
-        self.api: ASGIApp = api.app(config, self.database, self.ingest)
-        self.dashboard: ASGIApp = dashboard.app(config, self.database)
+        self.api: ASGIApp = api.app(
+            config, self.database, self.ingest, platforms=self.platforms, webhooks=self.webhooks
+        )
+        self.dashboard: ASGIApp = dashboard.app(
+            config, self.database, platforms=self.platforms, webhooks=self.webhooks
+        )
         self.health: ASGIApp = Health(config, self.database, self.log)
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
@@ -128,6 +138,7 @@ class Analytics(Verbs):
         self.upkeep.start()
         if self.config.worker:
             self.worker.start()
+            self.dispatcher.start()
 
     async def stop(self) -> None:
         """Finish what is under way. Hits that lie in the log or its spool stay there for the next start."""
@@ -137,6 +148,7 @@ class Analytics(Verbs):
                 await self._start.stop()
                 await self.upkeep.stop()
                 await self.worker.stop()
+            await self.dispatcher.stop()
             await self.log.stop()
             await self.hooks.settle()
             await self.database.close()

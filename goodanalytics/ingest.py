@@ -4,8 +4,8 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → people.load → People.take for each (pure) → history.recall → Plan.add for each (pure)
-    → ledger.apply → commit → hooks
+    understand (pure) → ledger.receive → people.load → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
+    → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,19 +21,23 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
+from goodanalytics.core.conversions import Sales
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import Hit
-from goodanalytics.core.identity import identifiers
+from goodanalytics.core.identity import Identifier, identifiers
 from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, outcome
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, decide
+from goodanalytics.dispatch_plan import DispatchPlan
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, history, ledger
+from goodanalytics.store import alone, conversions, health, history, ledger
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 from goodanalytics.store.people import Stale
@@ -77,21 +81,63 @@ class Ingest:
             Busy: Others kept changing the same visitors.
             DatabaseUnavailable: Nobody answers, or the connection was lost.
         """
+        return await self._in_transaction(lambda conn: self.process(conn, hits), hits, connection)
+
+    async def alone(self, hit: Hit, connection: Any = None) -> Outcome | None:
+        """
+        Process one hit about a visitor whom it names, in as few statements as that takes (`store.alone`).
+
+        `None`, and nothing is written, when it is not such a hit, its visitor is not known, or it was here before: `now` then does it.
+
+        Raises:
+            Busy: Others kept changing the same visitors.
+            DatabaseUnavailable: Nobody answers, or the connection was lost.
+        """
+        if not alone.goes(hit):
+            return None
+        found = await self._in_transaction(lambda conn: self._alone(conn, hit), [hit], connection)
+        return found[0] if found else None
+
+    async def _in_transaction(
+        self, act: Callable[[Any], Awaitable[list[Outcome]]], hits: Sequence[Hit], connection: Any
+    ) -> list[Outcome]:
         if connection is not None:
-            outcomes = await self.process(connection, hits)
-            await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
+            async with self.database.reading(connection) as conn:
+                outcomes = await act(conn)
+            if outcomes:
+                await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
         for _ in range(ATTEMPTS):
             try:
                 async with self.database.begin() as conn:
-                    outcomes = await self.process(conn, hits)
+                    outcomes = await act(conn)
             except Exception as error:
                 if not is_passing(error):
                     raise
                 continue
-            self.hooks.notify(hits, outcomes)
+            if outcomes:
+                self.hooks.notify(hits, outcomes)
             return outcomes
         raise Busy(f"{len(hits)} hits lost {ATTEMPTS} transactions to others. Try again")
+
+    async def _alone(self, conn: Any, hit: Hit) -> list[Outcome]:
+        """The hit's outcome; none when it has to be done the other way, from its receipt on."""
+        t, timeout = self.database.tables, self.config.session.timeout
+        taken = await alone.take(conn, t, hit, hit.occurred_at - timeout, hit.occurred_at + timeout)
+        if taken is None:
+            return []
+        if taken.is_current:
+            people = People(taken.state, self.config.identity)
+            plan = Plan(people, taken.history, self._policy)
+            _, one, outcome = decide(people, Sales({}), hit, ())
+            if one is not None:
+                plan.record(self.understand(hit), one.visitor_id, one.company)
+            news = await alone.put(conn, t, people, plan, self.config)
+            if news is not None:
+                if taken.has_listeners:
+                    await self._tell(conn, news)
+                return [outcome]
+        return list((await self._write(conn, {0: hit})).values())
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """
@@ -112,24 +158,44 @@ class Ingest:
                 fresh[index] = hit
             else:
                 outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
+        outcomes |= await self._write(conn, fresh)
+        return [outcomes[index] for index in range(len(hits))]
+
+    async def _write(self, conn: Any, fresh: Mapping[int, Hit]) -> dict[int, Outcome]:
+        """Write what hits mean that were received just now, each with its place."""
+        t = self.database.tables
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for _ in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):
                 async with savepoint(conn) as inner:
-                    people, whose = await self.resolve(inner, list(fresh.values()))
-                    by_index = dict(zip(fresh, whose, strict=True))
+                    people, offered = await self._acquaint(inner, list(fresh.values()))
+                    # Of a sale that people are locked for, nobody else gives anything back meanwhile.
+                    sales = Sales(await conversions.load_sales(inner, t, _given_back(fresh.values())))
+                    decided = {
+                        index: decide(people, sales, hit, found)
+                        for (index, hit), found in zip(fresh.items(), offered, strict=True)
+                    }
                     recorded = [
-                        (understood[index], one)
-                        for index, one in by_index.items()
+                        (_with_hit(understood[index], hit), one)
+                        for index, (hit, one, _) in decided.items()
                         if one is not None and index in understood
                     ]
-                    plan = await self._plan(inner, people, recorded)
+                    plan = await self._plan(inner, people, recorded, sales)
                     await ledger.apply(inner, t, people, plan)
-                outcomes |= {index: outcome(fresh[index], one) for index, one in by_index.items()}
-                return [outcomes[index] for index in range(len(hits))]
+                    await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
+                    if refused := [
+                        hit for hit, _, outcome in decided.values() if outcome.status == "refused"
+                    ]:
+                        await ledger.withdraw(inner, t, refused)
+                return {index: outcome for index, (_, _, outcome) in decided.items()}
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
-        return [outcomes[index] for index in range(len(hits))]
+        return {}
+
+    async def _tell(self, conn: Any, news: conversions.News) -> None:
+        await DispatchPlan(self.config, self.database.tables).add(
+            conn, news.told, self.config.clock(), unattributed=news.unattributed
+        )
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -147,7 +213,7 @@ class Ingest:
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)
-                    plan = await self._plan(conn, people, [(understood, one)], everybody=True)
+                    plan = await self._plan(conn, people, [(understood, one)], Sales({}), everybody=True)
                 return foreseen(people, plan, hit, one)
         raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
 
@@ -158,6 +224,11 @@ class Ingest:
         Raises:
             Stale: Somebody else was faster. Undo what the transaction read, and ask again.
         """
+        people, offered = await self._acquaint(conn, hits)
+        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
+
+    async def _acquaint(self, conn: Any, hits: Sequence[Hit]) -> tuple[People, list[tuple[Identifier, ...]]]:
+        """The people whom *hits* point to, locked, and what each hit points with."""
         offered = [identifiers(hit, self.config.identity) for hit in hits]
         state = await people_rows.load(
             conn,
@@ -168,21 +239,29 @@ class Ingest:
             ],
             self.config.graveyard,
         )
-        people = People(state, self.config.identity)
-        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
+        return People(state, self.config.identity), offered
 
     async def _plan(
-        self, conn: Any, people: People, batch: Sequence[tuple[Understood, Taken]], *, everybody: bool = False
+        self,
+        conn: Any,
+        people: People,
+        batch: Sequence[tuple[Understood, Taken]],
+        sales: Sales,
+        *,
+        everybody: bool = False,
     ) -> Plan:
         """What hits change about those whose they are."""
-        rules = self.config.session
         past = await history.recall(
-            conn, self.database.tables, people, batch, rules.timeout, everybody=everybody
+            conn, self.database.tables, people, batch, self.config.session.timeout, everybody=everybody
         )
-        plan = Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
+        plan = Plan(people, past, self._policy, sales)
         for understood, one in batch:
             plan.record(understood, one.visitor_id, one.company)
         return plan
+
+    @property
+    def _policy(self) -> SessionPolicy:
+        return SessionPolicy(self.config.session.timeout, self.config.session.split_on_source)
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
@@ -205,6 +284,15 @@ class Ingest:
         if self.geo is None or hit.client.ip is None:
             return None
         return self.geo.lookup(hit.client.ip)
+
+
+def _given_back(hits: Iterable[Hit]) -> set[tuple[UUID, UUID]]:
+    """The sales that refunds among *hits* name."""
+    return {(hit.workspace_id, hit.sale_id) for hit in hits if hit.sale_id is not None}
+
+
+def _with_hit(understood: Understood, hit: Hit) -> Understood:
+    return understood if understood.hit is hit else msgspec.structs.replace(understood, hit=hit)
 
 
 def _repetition(hit: Hit, digest: str | None) -> Outcome:

@@ -1,5 +1,7 @@
 """
-ACT: what must be done now and then so that everything else goes on: months of events ahead, the day of receipts.
+ACT: what must be done now and then so that everything else goes on.
+
+Months of events ahead, the day of receipts, persons taken out of dispatches that are over.
 
 Every process does it, at start and then every few hours; whoever comes second finds nothing to do.
 """
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 
 from goodanalytics.config import Config
 from goodanalytics.migrations import days, partitions
+from goodanalytics.store import outbox
 from goodanalytics.store.database import Database
 
 EVERY = 6 * 60 * 60  # seconds
@@ -39,6 +42,8 @@ class Upkeep:
         # Apart, so that nobody who waits for the one lock waits for the other too.
         async with self.database.begin() as conn:
             turned = await days.turn(conn, schema, now, self.config.idempotency)
+        async with self.database.begin() as conn:
+            await outbox.tidy(conn, self.database.tables, now)
         return made if turned.opened is None else [*made, turned.opened]
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+from goodanalytics.migrations import v01_conversions
 from goodanalytics.migrations.op import Op
 
 TABLES = (
@@ -30,6 +31,7 @@ TABLES = (
     "receipts",
     "receipts_default",
     "links",
+    *v01_conversions.TABLES,
     "hits",
     "rejected_hits",
 )
@@ -64,6 +66,7 @@ def up(op: Op, schema: str) -> None:
     _make_people(op, ga)
     _make_visits(op, ga)
     _make_links(op, ga)
+    v01_conversions.up(op, ga)
     _make_log(op, ga)
 
 
@@ -120,6 +123,7 @@ def _make_people(op: Op, ga: str) -> None:
             geo               jsonb        NOT NULL,
             device            jsonb        NOT NULL,
             platform_signals  jsonb        NOT NULL,
+            consent           jsonb,
             bot               text,
             total_sessions    integer      NOT NULL,
             total_pageviews   integer      NOT NULL,

@@ -21,9 +21,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    Column,
     Date,
-    DateTime,
     Index,
     Integer,
     LargeBinary,
@@ -38,34 +36,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
 
 from goodanalytics.core.hits import EventType
+from goodanalytics.store import tables_conversions
+from goodanalytics.store.columns import column as _column
+from goodanalytics.store.columns import time as _time
+from goodanalytics.store.columns import words as _words
 
 SCHEMA_VERSION = 1
 """The version that this code reads and writes."""
 
 STATUSES = ("anonymous", "identified", "lead", "customer", "churned")
 LINK_TYPES = ("short", "referral", "campaign")
-
-
-def _column(
-    name: str, kind: Any, writer: str, *, null: bool = False, default: str | None = None
-) -> Column[Any]:
-    return Column(
-        name,
-        kind,
-        nullable=null,
-        # SQLAlchemy makes a sequence for a lone integer key unless told not to (rule 3).
-        autoincrement=False,
-        server_default=None if default is None else text(default),
-        info={"writer": writer},
-    )
-
-
-def _time(name: str, writer: str, *, null: bool = False) -> Column[Any]:
-    return _column(name, DateTime(timezone=True), writer, null=null)
-
-
-def _words(name: str, words: tuple[str, ...] | list[str]) -> str:
-    return f"{name} IN ({', '.join(repr(str(word)) for word in words)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +72,11 @@ class Tables:
     events: Table
     receipts: Table
     links: Table
+    conversions: Table
+    dispatches: Table
+    credentials: Table
+    platform_settings: Table
+    webhooks: Table
     hits: Table
     rejected_hits: Table
 
@@ -221,6 +206,11 @@ def build(schema: str) -> Tables:
             **tenant,
         ),
         links=_links(metadata, tenant),
+        conversions=tables_conversions.conversions(metadata, tenant),
+        dispatches=tables_conversions.dispatches(metadata, tenant),
+        credentials=tables_conversions.credentials(metadata, tenant),
+        platform_settings=tables_conversions.platform_settings(metadata, tenant),
+        webhooks=tables_conversions.webhooks(metadata, tenant),
         hits=Table(
             "hits",
             metadata,
@@ -270,6 +260,7 @@ def _visitors(metadata: MetaData, scope: dict[str, Any]) -> Table:
         _column("geo", JSONB, touch),
         _column("device", JSONB, touch),
         _column("platform_signals", JSONB, touch),
+        _column("consent", JSONB, touch, null=True),
         _column("bot", Text, touch, null=True),
         _column("total_sessions", Integer, touch),
         _column("total_pageviews", Integer, touch),

@@ -24,9 +24,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core.limits import Exceeded
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api_events, api_persons, api_visitors, limits, openapi, problems, reference
+from goodanalytics.web import (
+    api_dispatches,
+    api_events,
+    api_persons,
+    api_platforms,
+    api_visitors,
+    api_webhooks,
+    limits,
+    openapi,
+    problems,
+    reference,
+)
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.operations import Call, Operation, Room, authenticate, credential, permit
 
@@ -40,6 +53,9 @@ OPERATIONS: tuple[Operation, ...] = (
     api_persons.FORGET,
     *_VISITORS[_AFTER_ONE:],
     *api_persons.OPERATIONS,
+    *api_platforms.OPERATIONS,
+    *api_dispatches.OPERATIONS,
+    *api_webhooks.OPERATIONS,
 )
 """Everything that the room does, in the order of the reference. Operations of one path stand together."""
 
@@ -48,9 +64,22 @@ _PUBLIC = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "no
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def app(config: Config, database: Database, ingest: Ingest) -> ASGIApp:
-    """The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan."""
-    room = Room(config, database, ingest)
+def app(
+    config: Config,
+    database: Database,
+    ingest: Ingest,
+    *,
+    platforms: Platforms | None = None,
+    webhooks: Webhooks | None = None,
+) -> ASGIApp:
+    """
+    The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan.
+
+    Args:
+        platforms: Whose dispatcher is woken by what is changed here.
+    """
+    told = platforms or Platforms.alone(config, database), webhooks or Webhooks(config, database)
+    room = Room(config, database, ingest, *told)
     gate = Gate(config, "api")
     routes = [
         Route(path, _endpoint(room, gate, tuple(of_path)), methods=methods)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -35,6 +36,8 @@ from goodanalytics.errors import (
     NotFound,
     SchemaError,
 )
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
 from goodanalytics.web import dashboard_asked as asking
@@ -44,6 +47,8 @@ from goodanalytics.web import dashboard_person as person_page
 from goodanalytics.web import dashboard_rendering as rendering
 from goodanalytics.web.dashboard_asked import Asked
 from goodanalytics.web.dashboard_figures import Figures
+from goodanalytics.web.dashboard_forms import Act, Press, Shown
+from goodanalytics.web.dashboard_platforms import ToldPages
 
 PEOPLE_ON_OVERVIEW: Final = 8
 PEOPLE_ON_PAGE: Final = 50
@@ -71,7 +76,7 @@ class Call:
     One request for a page, let in and read.
 
     Attributes:
-        conn: An open connection to the database.
+        conn: An open connection to the database, for pages that read by one.
     """
 
     request: Request
@@ -96,8 +101,22 @@ Page = Callable[[Call], Awaitable[tuple[str, dict[str, Any]]]]
 """Reads what a page shows: the template's name and its values."""
 
 
-def app(config: Config, database: Database) -> ASGIApp:
-    """The dashboard of *database*, for those whom `config.dashboard_auth` lets in."""
+def app(
+    config: Config,
+    database: Database,
+    *,
+    platforms: Platforms | None = None,
+    webhooks: Webhooks | None = None,
+) -> ASGIApp:
+    """
+    The dashboard of *database*, for those whom `config.dashboard_auth` lets in.
+
+    Args:
+        platforms: Whose dispatcher is woken by what is changed here.
+    """
+    told = ToldPages(
+        config, platforms or Platforms.alone(config, database), webhooks or Webhooks(config, database)
+    )
     pages: Mapping[str, Page] = {
         "/": _overview,
         "/sources": _sources,
@@ -109,7 +128,17 @@ def app(config: Config, database: Database) -> ASGIApp:
         routes=[
             Route("/static/{name}", rendering.static),
             *(Route(path, _endpoint(config, database, page)) for path, page in pages.items()),
-            Route("/visitors/{visitor_id}/split", _splitting(config, database), methods=["POST"]),
+            *(
+                Route(path, _endpoint(config, database, page, connects=False))
+                for path, page in told.pages.items()
+            ),
+            *(
+                Route(path, _acting(config, act), methods=["POST"])
+                for path, act in {
+                    "/visitors/{visitor_id}/split": _splitting(config, database),
+                    **told.acts,
+                }.items()
+            ),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -125,7 +154,16 @@ def app(config: Config, database: Database) -> ASGIApp:
     return rooted
 
 
-def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    config: Config, database: Database, page: Page, *, connects: bool = True
+) -> Callable[[Request], Awaitable[Response]]:
+    """
+    Show *page*.
+
+    Args:
+        connects: Whether the page reads by `Call.conn`; one that goes by a facade takes no second connection.
+    """
+
     async def endpoint(request: Request) -> Response:
         doing = f"answering {request.method} {request.url.path}"
         try:
@@ -137,14 +175,16 @@ def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Reque
             return _refused(request, refusal)
         try:
             asked = asking.read(request.query_params.multi_items(), config.clock())
-            async with database.connect() as conn:
+            async with database.connect() if connects else nullcontext() as conn:
                 workspace_id = config.workspace_of(request.headers.get("host", ""))
                 name, shown = await page(Call(request, config, database, conn, workspace_id, asked))
             return rendering.page(request, name, {"asked": asked, **shown})
         except InvalidInput as error:
             return _wrong(request, config, error)
         except NotFound:
-            return _refused(request, Refusal(404, "Not found", "There is no such visitor in this workspace."))
+            return _refused(
+                request, Refusal(404, "Not found", "There is nothing by that id in this workspace.")
+            )
         except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
             config.report(error, doing)
             return _refused(request, _failure(error))
@@ -152,8 +192,8 @@ def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Reque
     return endpoint
 
 
-def _splitting(config: Config, database: Database) -> Callable[[Request], Awaitable[Response]]:
-    """Take a merge back, for somebody who pressed the button on the person's page."""
+def _acting(config: Config, act: Act) -> Callable[[Request], Awaitable[Response]]:
+    """Do what a button asks for, for somebody who pressed it on one of our pages."""
 
     async def endpoint(request: Request) -> Response:
         doing = f"answering {request.method} {request.url.path}"
@@ -167,21 +207,36 @@ def _splitting(config: Config, database: Database) -> Callable[[Request], Awaita
         if refusal is not None:
             return _refused(request, refusal)
         try:
-            typed = await forms.read(request)
-            visitor_id, merge_id = forms.ids(request.path_params["visitor_id"], typed.get("merge_id", ""))
+            asked = asking.read(request.query_params.multi_items(), config.clock())
             workspace_id = config.workspace_of(request.headers.get("host", ""))
-            await forms.split(config, database, workspace_id, visitor_id, merge_id, typed.get("reason", ""))
+            done = await act(Press(request, workspace_id, asked, await forms.read(request)))
         except (NotFound, Conflict) as error:
-            return _refused(request, Refusal(error.status_hint, "Nothing to split", str(error)))
+            return _refused(request, Refusal(error.status_hint, "This cannot be done", str(error)))
         except InvalidInput as error:
-            return _refused(request, Refusal(400, "Say why", str(error)))
+            return _refused(request, Refusal(400, "This cannot be used", str(error)))
         except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
             config.report(error, doing)
             return _refused(request, _failure(error))
+        if isinstance(done, Shown):
+            return rendering.page(request, done.template, {"asked": asked, **done.values}, done.status)
         root = request.scope.get("root_path", "")
-        return Response(status_code=303, headers={"Location": f"{root}/visitors/{visitor_id}#why"})
+        return Response(status_code=303, headers={"Location": f"{root}{done}"})
 
     return endpoint
+
+
+def _splitting(config: Config, database: Database) -> Act:
+    """Takes a merge back."""
+
+    async def split(press: Press) -> str:
+        visitor_id, merge_id = forms.ids(
+            press.request.path_params["visitor_id"], press.typed.get("merge_id", "")
+        )
+        reason = press.typed.get("reason", "")
+        await forms.split(config, database, press.workspace_id, visitor_id, merge_id, reason)
+        return f"/visitors/{visitor_id}#why"
+
+    return split
 
 
 _BROKEN_DOOR = Refusal(

@@ -213,6 +213,7 @@ class Redirect:
             client=visit.client,
             link_id=link.id,
             source=source_of(link, url, referrer, self._config.own_hosts).to_json(),
+            consent=visit.consent,
         )
 
 

@@ -25,6 +25,8 @@ from goodanalytics.config import Config, Principal
 from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.web.problems import Refusal
@@ -40,6 +42,8 @@ class Room:
     config: Config
     database: Database
     ingest: Ingest
+    platforms: Platforms
+    webhooks: Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status that an operation answers with, and what its body holds."""
+    """A status that an operation answers with, and what its body holds; `None` for no body."""
 
     description: str
-    body: type
+    body: type | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,7 @@ class Operation:
         keyed: Whether `Idempotency-Key` means something to it.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     name: str
     summary: str
@@ -312,6 +316,8 @@ def refused(outcome: Outcome) -> Refusal | None:
                 "this key was used before with another body; send a new key, or the first body",
                 where="idempotency_key",
             )
+        case "refused":
+            return Refusal(409, "refund_refused", outcome.reason or "more than is left", where="amount_cents")
         case "dropped":
             return Refusal(404, "not_found", "this visitor was erased; nothing more is kept of them")
     assert_never(outcome.status)

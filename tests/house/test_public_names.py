@@ -20,19 +20,23 @@ from goodanalytics.cli import main
 PROMISED = {
     "Analytics": "from_env",
     "analytics": "wrap middleware lifespan tracker redirect api dashboard start stop migrate drain is_running config hooks.on "
-    "visitor resolve identify reset track lead sale identity_token conversion_token __aenter__ __aexit__",
+    "visitor resolve identify reset track lead sale refund identity_token conversion_token __aenter__ __aexit__",
     "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
     "analytics.links": "create get list update archive",
     "analytics.reports": "query realtime",
+    "analytics.platforms": "list enable disable store_credential store_credentials drop_credentials rotate dispatches dispatch "
+    "replay replay_all recall coverage by_hour test",
+    "analytics.webhooks": "create get list update rotate_secret delete replay",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
-    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path",
+    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path "
+    "platforms dispatch_policy consent_silence transport consent reporting_currency exchange_rate",
 }
 LATER = {
-    "analytics": "qr refund platforms webhooks live",
+    "analytics": "qr live",
     "analytics.visitors": "export",
     "analytics.links": "stats clicks share_urls qr import_ export",
     "analytics.reports": "funnel retention journeys attribution experiment",
-    "config": "bots retention platforms dispatch_policy hooks",
+    "config": "bots retention hooks",
 }
 COMMANDS = ["demo", "doctor", "forget", "migrate", "replay", "worker"]
 COMMANDS_LATER = [

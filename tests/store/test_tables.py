@@ -21,6 +21,12 @@ WRITERS = {
     "erasure": "goodanalytics.store.erasure",
     "audit": "goodanalytics.store.audit",
     "catalog": "goodanalytics.store.catalog",
+    "conversions": "goodanalytics.store.conversions",
+    "credentials": "goodanalytics.store.credentials",
+    "outbox": "goodanalytics.store.outbox",
+    "outbox_breaker": "goodanalytics.store.outbox_breaker",
+    "outbox_leases": "goodanalytics.store.outbox_leases",
+    "webhooks": "goodanalytics.store.webhooks",
     "migrations": "goodanalytics.migrations",
 }
 """Where the first word of a column's `info["writer"]` is found."""
