@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +24,6 @@ from goodanalytics.facade_webhooks import EVENTS, EVERYTHING, Webhooks, WithSecr
 from goodanalytics.platforms import Platform, Renewing, Verdict
 from goodanalytics.platforms.known import Trial, trial_of
 from goodanalytics.store.webhooks import Webhook
-from goodanalytics.web import dashboard_asked as asking
 from goodanalytics.web import dashboard_deliveries as deliveries
 from goodanalytics.web.dashboard_asked import Asked
 from goodanalytics.web.dashboard_deliveries import Share
@@ -190,7 +190,8 @@ class ToldPages:
             state=state or None, workspace_id=call.workspace_id,
         )  # fmt: skip
         begin = deliveries.first_hour(asked.now)
-        numbers = await self.platforms.by_hour(since=begin, workspace_id=call.workspace_id)
+        day = {"since": begin, "until": begin + timedelta(hours=deliveries.HOURS)}
+        numbers = await self.platforms.by_hour(**day, workspace_id=call.workspace_id)
         webhooks = await self.webhooks.list(workspace_id=call.workspace_id)
         return "dispatches.html", {
             "deliveries": deliveries.deliveries(found.items, webhooks),
