@@ -80,6 +80,7 @@ class Round:
         self._due = due
         self._to = to
         self._senders = desk.senders if to.webhook_id is None else desk.to_receivers
+        self._confirms = isinstance(to.dialect, Confirming)
         self._lease = desk.config.new_id()
         self._failures = to.failures
         self._contents: dict[UUID, Content] = {}
@@ -93,7 +94,7 @@ class Round:
             async with self._desk.doors, self._desk.database.begin() as conn:
                 await self._leave_alone(conn, pause)
             return 0
-        if isinstance(self._to.dialect, Confirming):
+        if self._confirms:
             await self._ask_all()
         # One request finds out whether a target that was failing does so still.
         most: int = self._to.dialect.max_batch
@@ -314,7 +315,7 @@ class Round:
         reference = verdict.external_ref if isinstance(verdict, Outcome) else None
         status = verdict.status
         if status == "accepted":
-            if isinstance(dialect, Confirming) and (reference or row.external_ref):
+            if self._confirms and (reference or row.external_ref):
                 at = now + (verdict.retry_after or dialect.confirm_after)
             else:
                 # Nobody can be asked what became of it.

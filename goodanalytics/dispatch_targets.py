@@ -16,7 +16,7 @@ import msgspec
 
 from goodanalytics.config import Config
 from goodanalytics.core.delivery import Settlement, held_back
-from goodanalytics.dispatch_plan import policy_of
+from goodanalytics.dispatch_plan import lane_on, policy_of
 from goodanalytics.dispatch_requests import Content, Correspondent
 from goodanalytics.errors import ConfigError
 from goodanalytics.outbound import Outbound
@@ -27,7 +27,6 @@ from goodanalytics.platforms import (
     Rehearsing,
     Renewing,
     Webhook,
-    lane_of,
     plan,
     settled,
 )
@@ -192,7 +191,7 @@ class Targets:
 
 def lane(to: Correspondent, content: Content) -> str:
     """Contents of different lanes never share a request."""
-    return "main" if isinstance(content, Notice) else lane_of(to.dialect, content)
+    return "main" if isinstance(content, Notice) else lane_on(to.dialect, content)
 
 
 def max_age(to: Correspondent) -> timedelta:

@@ -61,11 +61,11 @@ def trial_of(platform: Platform) -> Trial:
 
 
 def _named(text: str) -> Platform:
-    name, _, api = text.partition(":")
+    name, api = (part.strip() for part in text.partition(":")[::2])
     if name not in KNOWN:
         raise ValueError(f"it has {name!r}; write some of {', '.join(KNOWN)}, separated by commas")
     made: Platform = KNOWN[name]()
-    return replace(made, api=api.strip()) if api.strip() else made  # type: ignore[type-var]  # all of KNOWN are dataclasses
+    return replace(made, api=api) if api else made  # type: ignore[type-var]  # all of KNOWN are dataclasses
 
 
 __all__ = ["KNOWN", "Trial", "everything", "named", "trial_of"]

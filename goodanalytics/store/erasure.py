@@ -2,8 +2,9 @@
 Forgetting a person: everything that they did, and everything that could tell who they were.
 
 What goes, of all rows that are this person: events, visits, visitors, the values that point or pointed to them, the ledger's
-rows, conflicts, conversions and what is queued or kept of them for platforms, their hits in the log and among the rejected. What stays: tombstones (`core.tombstones`), so that their
-cookie does not bring them back; receipts, which are ids of hits; and a row in the audit that counts what went.
+rows, conflicts, conversions and what is queued or kept of them for platforms, their hits in the log and among the rejected.
+What stays: tombstones (`core.tombstones`), so that their cookie does not bring them back; receipts, which are ids of hits; and
+a row in the audit that counts what went.
 
 Copies that the host made (an export, a backup, an ad platform) are the host's to erase.
 """

@@ -288,12 +288,11 @@ async def settle(
         f"settled_at = CASE WHEN {gone} OR r.state IN ('delivered', 'skipped', 'dead') THEN CAST(:now AS timestamptz) END "
         "FROM json_to_recordset(CAST(:rows AS json)) AS r (id uuid, state text, reason text, attempts integer, "
         "next_at timestamptz, code text, message text, external_ref text) "
-        # The ids once more, so that the rows are found by them and not by walking over all for the lease.
-        "WHERE d.workspace_id = :workspace_id AND d.id = ANY(CAST(:ids AS uuid[])) AND d.id = r.id "
-        "AND d.lease_id = :lease_id "
+        # Nearly no row has a lease, so PostgreSQL expects one row of it and would walk over the table for that, or over all
+        # of *rows* for each row. What stands in `coalesce` it does not guess about, and goes by the key.
+        "WHERE d.workspace_id = :workspace_id AND d.id = r.id AND coalesce(d.lease_id = :lease_id, false) "
         "RETURNING d.state, d.kind, d.event_id, d.sale_event_id",
         rows=as_json(rows),
-        ids=list(settled),
         workspace_id=due_target.workspace_id,
         lease_id=lease_id,
         now=now,

@@ -8,6 +8,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -63,6 +64,8 @@ REASONS: Final[Mapping[str, str]] = {
     "unconfirmed": "The platform never said what became of it",
     "unreadable": "It was sealed with another secret key",
     "unsupported_kind": "The platform takes no such events",
+    "unsupported_refund": "The platform cannot take this one back",
+    "unsupported_place": "The platform takes none from there",
     "waits_for_sale": "Its sale has to be delivered first",
     "webhook_deleted": "The webhook was deleted",
 }
@@ -91,6 +94,9 @@ MATCH_KEYS: Final[Mapping[str, str]] = {
     "ip": "IP address",
     "user_agent": "Browser",
 }
+
+SIGNALS: Final[Mapping[str, str]] = {**MATCH_KEYS, "address": "Postal address", "url": "The page’s address"}
+_WORD: Final = re.compile(r"[a-z_]+")
 
 KINDS: Final[Mapping[str, str]] = {"lead": "Lead", "sale": "Sale", "refund": "Refund"}
 PLACES: Final[Mapping[str, str]] = {
@@ -193,13 +199,15 @@ def reason(written: str | None) -> str:
     """
     A reason in words, with what stands behind its colon.
 
-    >>> reason("missing_signals: gclid or email"), reason("190"), reason(None)
-    ('Too little is known to recognise the person; one of these is needed: gclid or email', '190', '')
+    >>> reason("missing_signals: phone or email"), reason("190"), reason(None)
+    ('Too little is known to recognise the person; one of these is needed: Phone number or E-mail address', '190', '')
     """
     word, colon, rest = (written or "").partition(":")
     known = REASONS.get(word)
     if known is None:
         return written or ""
+    if word == "missing_signals":
+        rest = _WORD.sub(lambda found: SIGNALS.get(found[0], found[0]), rest)
     return f"{known}: {rest.strip()}" if colon and rest.strip() else known
 
 
@@ -299,6 +307,7 @@ __all__ = [
     "MATCH_KEYS",
     "PLATFORMS",
     "REASONS",
+    "SIGNALS",
     "STATES",
     "Bar",
     "Delivery",

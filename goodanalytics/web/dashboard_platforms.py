@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -189,7 +190,8 @@ class ToldPages:
             state=state or None, workspace_id=call.workspace_id,
         )  # fmt: skip
         begin = deliveries.first_hour(asked.now)
-        numbers = await self.platforms.by_hour(since=begin, workspace_id=call.workspace_id)
+        day = {"since": begin, "until": begin + timedelta(hours=deliveries.HOURS)}
+        numbers = await self.platforms.by_hour(**day, workspace_id=call.workspace_id)
         webhooks = await self.webhooks.list(workspace_id=call.workspace_id)
         return "dispatches.html", {
             "deliveries": deliveries.deliveries(found.items, webhooks),

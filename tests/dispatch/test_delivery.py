@@ -128,8 +128,11 @@ class TestTryingAgain:
         assert (await house.states())["A1"] == "dead: too_many_attempts"
         assert exchange.keys.count("A1") in range(8, 17)
 
-    async def test_an_outage_costs_nobody_an_attempt(self, house, exchange):
-        """Bell is away for a day; what was sold before and meanwhile is delivered when it is back."""
+    async def test_an_outage_costs_nobody_an_attempt(self, opened, exchange):
+        """
+        Bell is away for a day; the first sale that gets through takes all with it that waited, however long those were to.
+        """
+        house = await opened(jitter=lambda: 0.99)
         exchange.always(httpx.ConnectError("no route"))
         await house.sell("A1", "A2")
         for _ in range(24):
@@ -264,6 +267,30 @@ class TestConfirming:
             await house.after(hours=1)
 
         assert await house.states() == {**DELIVERED, "A2": "dead: NO_CLICK"}
+
+    async def test_a_worker_that_dies_between_the_halves_leaves_both_to_be_sent(
+        self, opened, bells, exchange, say, until_cancelled
+    ):
+        """What is left of a request that was judged as a whole is not judged by that verdict once more."""
+        house = await opened(bells["slow"]())
+        failed = {"status": "permanent", "code": "one of them", "of_batch": True}
+        exchange.then(
+            say(reference="r1", everybody={"status": "accepted"}), say(everybody=failed), until_cancelled
+        )
+        await house.sell("A1", "A2")
+        await house.deliver()
+        house.clock.advance(timedelta(hours=1))
+        dying = asyncio.create_task(house.deliver())
+        while len(exchange.heard) < 2:
+            await asyncio.sleep(0)
+        dying.cancel()
+        await asyncio.wait([dying])
+        assert await house.states() == {"A1": "retry_wait", "A2": "retry_wait"}
+        await house.after(minutes=6)
+
+        assert exchange.asked == ["r1"]
+        assert await house.states() == {"A1": "delivered", "A2": "delivered"}
+        assert {len(ids) for ids in exchange.ids.values()} == {1}
 
     @pytest.mark.parametrize("answer", [httpx.Response(503), httpx.ConnectError("away")], ids=["503", "away"])
     async def test_a_question_that_fails_says_nothing_of_the_conversions(

@@ -38,9 +38,9 @@ LATER = {
     "analytics.reports": "funnel retention journeys attribution experiment",
     "config": "bots retention hooks",
 }
-COMMANDS = ["demo", "doctor", "forget", "migrate", "replay", "worker"]
+COMMANDS = ["demo", "doctor", "forget", "migrate", "platforms", "replay", "worker"]
 COMMANDS_LATER = [
-    "export", "import", "keys", "links", "platforms", "retention", "serve", "visitor",
+    "export", "import", "keys", "links", "retention", "serve", "visitor",
 ]  # fmt: skip
 ERRORS = [
     "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",

@@ -103,3 +103,35 @@ async def test_what_is_claimed_is_what_waits_longest_and_nobody_elses(filled, cl
 
     assert (len(first), len(second), first & second) == (20, 10, set())
     assert third == first
+
+
+async def test_settling_a_request_takes_each_row_by_its_key(filled, clock):
+    """A thousand rows are a thousand look-ups, not a thousand times a thousand comparisons."""
+    t, now = filled.tables, clock()
+    lease = UUID(int=5)
+    seen: list[tuple[str, Any]] = []
+    async with filled.begin() as conn:
+        await conn.execute(
+            text("UPDATE good_analytics.dispatches SET lease_id = :lease, leased_until = :now WHERE id IN "
+                 "(SELECT id FROM good_analytics.dispatches LIMIT 1000)"), {"lease": lease, "now": now}
+        )  # fmt: skip
+        ids = (
+            await conn.execute(text("SELECT id FROM good_analytics.dispatches WHERE lease_id IS NOT NULL"))
+        ).scalars()
+        event.listen(
+            conn.sync_connection,
+            "before_cursor_execute",
+            lambda _c, _k, sql, values, *_: seen.append((sql, values)),
+        )
+        settled = dict.fromkeys(ids, DONE)
+        await outbox_leases.settle(conn, t, META, settled, lease_id=lease, now=now)
+        await conn.execute(
+            text("UPDATE good_analytics.dispatches SET lease_id = :lease WHERE id = ANY(:ids)"),
+            {"lease": lease, "ids": list(settled)},
+        )
+        explained = await conn.exec_driver_sql(f"EXPLAIN ANALYZE {seen[0][0]}", seen[0][1])
+        plan = "\n".join(row[0] for row in explained)
+
+    removed = [int(number) for number in re.findall(r"Rows Removed by \w+(?: \w+)*: (\d+)", plan)]
+    assert "Index Scan using dispatches_pkey" in plan, plan
+    assert sum(removed) < 1_000, plan
