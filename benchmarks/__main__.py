@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import beacon, dispatch, memory, middleware, redirect, report, sale
+from benchmarks import beacon, dispatch, identity, memory, middleware, redirect, report, sale
 from benchmarks.measures import EndToEnd, Measure, Rounds, Row, Subject
 from benchmarks.rig import Rig, a_rig
 
@@ -26,6 +26,7 @@ SUBJECTS = {
         beacon.SUBJECT,
         middleware.SUBJECT,
         redirect.SUBJECT,
+        identity.SUBJECT,
         sale.SUBJECT,
         dispatch.SUBJECT,
         memory.SUBJECT,

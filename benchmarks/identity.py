@@ -26,10 +26,13 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from statistics import median
 from time import perf_counter
+from typing import Any
 from uuid import UUID
 
+from benchmarks.measures import Row, Subject
+from benchmarks.report import reach
+from benchmarks.rig import Rig
 from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.store.database import run
@@ -37,16 +40,24 @@ from goodanalytics.store.database import run
 WORKSPACE = UUID(int=0)
 BATCH = 500  # hits
 WARM_UP = 5  # rounds
+FULL = (5_000_000, 100_000, 15)
+"""Identities, events of the visitor with many, rounds."""
+QUICK = (20_000, 2_000, 7)
+FILLED = 40_000
+"""Identities that are filled in a second, at the least."""
+NOISE = 1.15
+"""What two merges of the same size differ by."""
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 async def fill(analytics: Analytics, identities: int) -> None:
-    """As many visitors as identities, a cookie each."""
+    """As many visitors as identities, a cookie each. Keys are made when the rows are there, which takes a third of the time."""
     t = analytics.database.tables
     async with analytics.database.begin() as conn:
+        keys = [await _without_keys(conn, table) for table in (t.visitors, t.identities)]
         await run(
             conn,
-            f"INSERT INTO {t.visitors} (workspace_id, id, canonical_id, status, traits, first_seen_at, last_seen_at, geo, device, "  # the schema's own name
+            f"INSERT INTO {t.visitors} (workspace_id, id, canonical_id, status, traits, first_seen_at, last_seen_at, geo, device, "
             "platform_signals, total_sessions, total_pageviews, total_events, ltv) "
             "SELECT :w, i, i, 'anonymous', '{}', :at, :at, '{}', '{}', '{}', 1, 1, 1, '{}' "
             "FROM (SELECT md5(n::text)::uuid AS i FROM generate_series(1, :n) AS n) AS v",
@@ -58,10 +69,35 @@ async def fill(analytics: Analytics, identities: int) -> None:
             "SELECT :w, 'anonymous_id', 'cookie-' || n, md5(n::text)::uuid, :at FROM generate_series(1, :n) AS n",
             w=WORKSPACE, at=START, n=identities,
         )  # fmt: skip
+        await run(conn, "SET LOCAL maintenance_work_mem = '512MB'")
+        for statement in (statement for made in keys for statement in made):
+            await run(conn, statement)
     async with analytics.database.engine.connect() as opened:
         conn = await opened.execution_options(isolation_level="AUTOCOMMIT")
         for table in (t.visitors, t.identities, t.events):
             await run(conn, f"VACUUM ANALYZE {table}")
+
+
+async def _without_keys(conn: Any, table: Any) -> list[str]:
+    """Drop the keys and indexes of *table*; the statements that make them again."""
+    keys = await run(
+        conn,
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = CAST(:t AS regclass) AND contype = 'p'",
+        t=str(table),
+    )
+    again = []
+    for name, words in keys.all():
+        await run(conn, f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        again.append(f"ALTER TABLE {table} ADD CONSTRAINT {name} {words}")
+    indexes = await run(
+        conn,
+        "SELECT indexrelid::regclass, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = CAST(:t AS regclass)",
+        t=str(table),
+    )
+    for name, words in indexes.all():
+        await run(conn, f"DROP INDEX {name}")
+        again.append(words)
+    return again
 
 
 async def events(analytics: Analytics, visitor: UUID, number: int) -> None:
@@ -159,27 +195,36 @@ async def _merge(analytics: Analytics, pair: list[UUID]) -> None:
     await analytics.visitors.merge(*pair, reason="benchmark")
 
 
-async def measure(url: str, *, quick: bool) -> None:
-    """Fill, measure, print."""
-    identities, many, rounds = (20_000, 2_000, 7) if quick else (5_000_000, 100_000, 15)
+async def measure(url: str, *, identities: int, many: int, rounds: int) -> list[Row]:
+    """Fill, and measure."""
     config = Config(secret_key="benchmark" * 5, worker=False, auto_migrate=True)  # signs nothing
     async with Analytics(url, config) as analytics:
         await fill(analytics, identities)
+        rows = []
         for again in (False, True):
             ratios = await resolution(analytics, identities, rounds * 3, again=again)
-            whom = "the same hits again and again" if again else f"hits of any {BATCH}"
-            _tell(
-                f"resolving {BATCH} hits among {identities:,} identities, {whom}, over one look-up", ratios, 3
+            whom = "the same 500 hits again and again" if again else "500 hits of 500 known visitors"
+            rows.append(
+                Row(f"resolving {whom} among {identities:,} identities", "one look-up of 500 keys", ratios, 3)
             )
         ratios = await merging(analytics, many, rounds)
-        _tell(f"merging a visitor with {many:,} events over one with 10", ratios, 1)
+        rows.append(Row(f"merging a visitor with {many:,} events", "one with 10", ratios, NOISE))
+        return rows
 
 
-def _tell(what: str, ratios: list[float], reach: float) -> None:
-    middle = sorted(ratios)[len(ratios) // 4 : -len(ratios) // 4 or None]
-    sys.stdout.write(
-        f"{what}: {median(ratios):.2f} x ({middle[0]:.2f} to {middle[-1]:.2f} in the middle half; reach {reach})\n"
-    )
+def alone(rig: Rig, seconds: float) -> list[Row]:
+    """As many identities as the time allows; half of it is for measuring."""
+    rig.execute("postgres", "CREATE DATABASE identity")
+    identities = max(QUICK[0], min(FULL[0], round(seconds / 2 * FILLED)))
+    _, many, rounds = FULL if identities == FULL[0] else QUICK
+    try:
+        url = rig.postgres.url("identity")
+        return rig.loop.run(measure(url, identities=identities, many=many, rounds=rounds))
+    finally:
+        rig.execute("postgres", "DROP DATABASE identity WITH (FORCE)")
+
+
+SUBJECT = Subject("identity", lambda _rig: None, alone=alone)
 
 
 def main() -> None:
@@ -188,8 +233,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a thousandth of the size")
     parser.add_argument("--url", help="an empty database to fill; an embedded one when left out")
     asked = parser.parse_args()
+    identities, many, rounds = QUICK if asked.quick else FULL
+    size = {"identities": identities, "many": many, "rounds": rounds}
     if asked.url:
-        asyncio.run(measure(asked.url, quick=asked.quick))
+        sys.stdout.write(reach(asyncio.run(measure(asked.url, **size))) + "\n")
         return
     from goodanalytics.embedded import EmbeddedPostgres  # noqa: PLC0415  # an extra
 
@@ -197,7 +244,7 @@ def main() -> None:
     parent.chmod(0o711)
     try:
         with EmbeddedPostgres(parent / "data", fsync=False) as server:
-            asyncio.run(measure(server.url(), quick=asked.quick))
+            sys.stdout.write(reach(asyncio.run(measure(server.url(), **size))) + "\n")
     finally:
         shutil.rmtree(parent)
 

@@ -27,23 +27,24 @@ from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
 from goodanalytics.core.conversions import Sales
 from goodanalytics.core.foreseen import Foreseen, foreseen
-from goodanalytics.core.hits import Hit
+from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, identifiers
 from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, decide
+from goodanalytics.core.referral import Conversion, news_of
 from goodanalytics.dispatch_plan import DispatchPlan
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import alone, conversions, health, history, ledger
+from goodanalytics.store import alone, commissions, conversions, health, history, ledger
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
-ATTEMPTS = 8
+ATTEMPTS = 20
 """How often a batch decides again when others are faster; each time at least one of them got through."""
 
 
@@ -165,7 +166,9 @@ class Ingest:
         """Write what hits mean that were received just now, each with its place."""
         t = self.database.tables
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
-        for _ in range(ATTEMPTS if fresh else 0):
+        for attempt in range(ATTEMPTS if fresh else 0):
+            if attempt:
+                await people_rows.stand_in_line(conn, t)
             with suppress(Stale):
                 async with savepoint(conn) as inner:
                     people, offered = await self._acquaint(inner, list(fresh.values()))
@@ -181,8 +184,11 @@ class Ingest:
                         if one is not None and index in understood
                     ]
                     plan = await self._plan(inner, people, recorded, sales)
-                    await ledger.apply(inner, t, people, plan)
+                    now = self.config.clock()
+                    await ledger.apply(inner, t, people, plan, now)
                     await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
+                    news = news_of(people, plan, _refunds(plan))
+                    await commissions.record(inner, t, news, self.config.referral, now)
                     if refused := [
                         hit for hit, _, outcome in decided.values() if outcome.status == "refused"
                     ]:
@@ -207,9 +213,11 @@ class Ingest:
             Busy: Others kept changing the same visitors.
         """
         understood = self.understand(hit)
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             with suppress(Stale):
                 async with self.database.trying(connection) as conn:
+                    if attempt:
+                        await people_rows.stand_in_line(conn, self.database.tables)
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)
@@ -293,6 +301,17 @@ def _given_back(hits: Iterable[Hit]) -> set[tuple[UUID, UUID]]:
 
 def _with_hit(understood: Understood, hit: Hit) -> Understood:
     return understood if understood.hit is hit else msgspec.structs.replace(understood, hit=hit)
+
+
+def _refunds(plan: Plan) -> list[Conversion]:
+    """What of a batch is given back to buyers, for partners who earned with it."""
+    return [
+        Conversion(
+            hit.workspace_id, hit.id, "refund", found.visitor_id, hit.occurred_at, hit.amount_cents or 0, hit.currency, hit.sale_id,
+        )
+        for found in plan.conversions
+        if (hit := found.hit).event_type is EventType.REFUND
+    ]  # fmt: skip
 
 
 def _repetition(hit: Hit, digest: str | None) -> Outcome:

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     ANONYMOUS_ID = "anonymous_id"
     CLICK = "click"
     LANDING = "landing"
+    FINGERPRINT = "fingerprint"
 
 
 class Strength(IntEnum):
@@ -60,8 +61,10 @@ STRENGTH: dict[Kind, Strength] = {
     Kind.ANONYMOUS_ID: Strength.WEAK,
     Kind.CLICK: Strength.WEAK,
     Kind.LANDING: Strength.NONE,
+    Kind.FINGERPRINT: Strength.NONE,
 }
-"""`LANDING` marks who landed with a click first; it points to nobody."""
+"""`LANDING` marks who landed with a click first, and points to nobody. `FINGERPRINT` may be a thousand people's: it finds and
+joins nobody, and is only told to whoever looks for the same person by hand."""
 
 PREFERENCE = (Kind.ANONYMOUS_ID, Kind.VISITOR, Kind.EXTERNAL_ID, Kind.CLICK, Kind.EMAIL, Kind.PHONE)
 """Whose row takes the hit, among the rows of one person: the browser's own first."""
@@ -70,7 +73,7 @@ CLICK_WINDOW = timedelta(hours=1)
 """How long after a click its landing may still take it over. A tab that was opened in the background is seen later."""
 
 NOBODY = frozenset({
-    "", "-1", "0", "anonymous", "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "nil", "none",
+    "", "-1", "0", "abc123", "anonymous", "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "nil", "none",
     "not_authenticated", "null", "true", "undefined", "unknown", "user", "void", "[object object]", "(not set)",
 })  # fmt: skip
 """Values that programs send for "nobody", lower-cased: a match on one of them would merge strangers. Sources: the lists
@@ -80,6 +83,9 @@ NO_MAILBOX = frozenset(
     {"do-not-reply", "donotreply", "example", "no-reply", "noreply", "nobody", "none", "test"}
 )
 """What stands before the @ of addresses that belong to no person: they are shown, and are no evidence. The same sources."""
+
+SAME_FINGERPRINT = "the same fingerprint; that alone is no evidence"
+"""Why somebody new is not the person whose fingerprint the hit has: a hint for whoever may join them by hand."""
 
 TWO_NAMES = "two external ids"
 """Why persons stay apart whom the host calls by different ids."""
@@ -179,6 +185,8 @@ def identifiers(hit: Hit, rules: IdentityRules = DEFAULT_RULES) -> tuple[Identif
         ]
     if signals.click_id is not None:
         said.append((Kind.CLICK, str(signals.click_id)))
+    if rules.fingerprints:
+        said.append((Kind.FINGERPRINT, signals.fingerprint))
     return tuple(
         Identifier(kind, name)
         for kind, value in said
@@ -238,10 +246,13 @@ def decide(
         parted: Pairs of persons whom the host took apart.
     """
     aparts: list[Apart] = []
+    alike: list[Apart] = []
     joined: list[Candidate] = []
     names: set[str] = {said_external_id} if said_external_id is not None else set()
     for candidate in sorted(candidates, key=_rank):
         if candidate.strength[0] is Strength.NONE:
+            if Kind.FINGERPRINT in candidate.matched:
+                alike.append(Apart(candidate.person, SAME_FINGERPRINT))
             continue
         if (reason := _why_apart(candidate, joined, names, parted, rules)) is not None:
             aparts.append(Apart(candidate.person, reason))
@@ -249,7 +260,7 @@ def decide(
         joined.append(candidate)
         names |= candidate.external_ids
     if not joined:
-        return New(), tuple(aparts)
+        return New(), (*aparts, *alike)
     visitor = next(c.matched[kind] for kind in PREFERENCE for c in joined if kind in c.matched)
     if len(joined) == 1:
         return Known(joined[0].person, visitor), tuple(aparts)

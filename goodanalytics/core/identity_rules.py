@@ -32,6 +32,8 @@ class IdentityRules:
         merges_per_day: How many persons may be joined to one within 24 hours without the host's own word.
         people_per_device: From how many people on, signed in on one browser within *device_window*, it is a shared one: a kiosk
             or a tablet at a counter, whose cookie then proves nothing.
+        fingerprints: Whether to keep the fingerprint that a host's own page or code sends. It finds and joins nobody; `why` tells
+            of people with the same one. A fingerprint needs the visitor's consent wherever a cookie does.
         blocked: Values that name nobody, in upper or lower case, beside those that are known (`core.identity.NOBODY`).
         blocked_patterns: Regular expressions of such values; they match the whole value, in upper or lower case.
 
@@ -45,6 +47,7 @@ class IdentityRules:
     merges_per_day: int = 20
     people_per_device: int = 4
     device_window: timedelta = timedelta(hours=24)
+    fingerprints: bool = False
     blocked: Sequence[str] = ()
     blocked_patterns: Sequence[str] = ()
     _values: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
@@ -60,6 +63,8 @@ class IdentityRules:
             raise ConfigError(
                 f"identity.device_window is {self.device_window!r}; write something such as timedelta(hours=24)"
             )
+        if not isinstance(self.fingerprints, bool):
+            raise ConfigError(f"identity.fingerprints is {self.fingerprints!r}; write True or False")
         for name in ("blocked", "blocked_patterns"):
             given = getattr(self, name)
             if isinstance(given, str) or not all(isinstance(value, str) for value in given):

@@ -23,6 +23,7 @@ from goodanalytics.core import identity
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.identity import (
     CLICK_WINDOW,
+    STRENGTH,
     TWO_NAMES,
     Apart,
     Candidate,
@@ -48,6 +49,10 @@ from goodanalytics.core.tombstones import FOR_EVER
 DAY = timedelta(days=1)
 UNUSED = "nobody was seen on it yet"
 """What stands in `Visitor.bot` of a shared device until its first hit: so long it is no visitor to count."""
+
+
+_SETTLES = frozenset(kind for kind, strength in STRENGTH.items() if strength) - {Kind.CLICK}
+"""Kinds of which one value alone leaves nothing to decide once it is known; a click has to be landed with as well."""
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -166,7 +171,7 @@ class People:
         return Taken(row.id, row.canonical_id)
 
     def _identify(self, hit: Hit, offered: Sequence[Identifier]) -> Member:
-        if len(offered) == 1 and hit.signals.visitor_id is None and offered[0].kind is not Kind.CLICK:
+        if len(offered) == 1 and hit.signals.visitor_id is None and offered[0].kind in _SETTLES:
             # What is known and says nothing else leaves nothing to decide and nothing to bind.
             known = self._known.get((hit.workspace_id, offered[0].kind, offered[0].value))
             if known is not None:
@@ -244,13 +249,14 @@ class People:
         names_somebody = hit.signals.visitor_id is not None
         for identifier in offered:
             known = self.known(hit.workspace_id, identifier.kind, identifier.value)
-            names_somebody |= identifier.kind not in (Kind.ANONYMOUS_ID, Kind.CLICK)
+            names_somebody |= identifier.kind not in (Kind.ANONYMOUS_ID, Kind.CLICK, Kind.FINGERPRINT)
             if known is None or known.shared_at is not None:
                 continue
             if identifier.kind is Kind.CLICK and not self._may_land(hit, known, browser):
                 continue
             found.append((identifier.kind, self.rows[hit.workspace_id, known.visitor_id]))
-        if not found and not names_somebody and browser is not None:
+        is_found = any(kind is not Kind.FINGERPRINT for kind, _ in found)
+        if not is_found and not names_somebody and browser is not None:
             # Nobody signed in on a shared device: what is done on it is the device's own.
             found.append((Kind.ANONYMOUS_ID, self.rows[hit.workspace_id, browser.visitor_id]))
         return found

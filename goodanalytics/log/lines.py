@@ -39,6 +39,7 @@ class Lines:
         self._database = database
         self._free: list[Line] = []
         self._watch: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
         self._was_used = False
         size = getattr(database.engine.pool, "size", None)  # a pool that keeps none has no size
         self._keeps = size is None or size() >= SMALL_POOL
@@ -94,13 +95,16 @@ class Lines:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._returning is not None:
+            await asyncio.wait([self._returning])
         await self._give_back()
 
     async def _give_back_when_idle(self) -> None:
         while self._was_used:
             self._was_used = False
             await asyncio.sleep(IDLE)
-        self._watch = None
+        # From here on nobody may break it off: a connection on its way to the pool would be lost.
+        self._returning, self._watch = self._watch, None
         await self._give_back()
 
     async def _give_back(self) -> None:

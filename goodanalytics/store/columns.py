@@ -1,8 +1,7 @@
-"""How a column is written down: its kind, whether it may be empty, and the one function that fills it."""
+"""How a column of ours is written down: with its writer, and without a default (rules 3 and 4 of `tables.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, DateTime, text
@@ -11,12 +10,12 @@ from sqlalchemy import Column, DateTime, text
 def column(
     name: str, kind: Any, writer: str, *, null: bool = False, default: str | None = None
 ) -> Column[Any]:
-    """A column that *writer* (`module.function`) fills."""
+    """A column that *writer*, `module.function` of the store, fills."""
     return Column(
         name,
         kind,
         nullable=null,
-        # SQLAlchemy makes a sequence for a lone integer key unless told not to: no sequence on the write path.
+        # SQLAlchemy makes a sequence for a lone integer key unless told not to (rule 3).
         autoincrement=False,
         server_default=None if default is None else text(default),
         info={"writer": writer},
@@ -24,13 +23,13 @@ def column(
 
 
 def time(name: str, writer: str, *, null: bool = False) -> Column[Any]:
-    """A moment, with its time zone."""
+    """An instant."""
     return column(name, DateTime(timezone=True), writer, null=null)
 
 
-def words(name: str, known: Sequence[str]) -> str:
-    """The check that column *name* holds one of the *known* words."""
-    return f"{name} IN ({', '.join(repr(str(word)) for word in known)})"
+def words(name: str, allowed: tuple[str, ...] | list[str]) -> str:
+    """The condition of a check that *name* holds one of these."""
+    return f"{name} IN ({', '.join(repr(str(word)) for word in allowed)})"
 
 
 __all__ = ["column", "time", "words"]

@@ -13,6 +13,7 @@ Whoever loses a race for an identity rolls back to before the visitors and decid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,9 +32,9 @@ from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store import counting
+from goodanalytics.store import counting, link_days
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing, run
-from goodanalytics.store.people import Stale
+from goodanalytics.store.people import Stale, stand_in_line
 from goodanalytics.store.tables import Tables
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ async def withdraw(conn: AsyncConnection, t: Tables, hits: Sequence[Hit]) -> Non
     )
 
 
-ATTEMPTS = 8
+ATTEMPTS = 20
 """How often a change of people is begun again when others are faster; each time at least one of them got through."""
 
 
@@ -129,9 +130,11 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     Raises:
         Busy: It lost `ATTEMPTS` times.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
             async with database.begin() as conn:
+                if attempt:
+                    await stand_in_line(conn, database.tables)
                 return await act(conn)
         except Stale:
             continue
@@ -141,9 +144,9 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     raise Busy(f"Others changed the same visitors {ATTEMPTS} times meanwhile. Try again")
 
 
-async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) -> None:
+async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan, now: datetime) -> None:
     """
-    Write everything that a batch changes.
+    Write everything that a batch changes; *now* tells which days of links are over.
 
     Raises:
         Stale: Another batch bound one of the identities first.
@@ -167,6 +170,9 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) ->
     await record_sessions(conn, t, sessions)
     await _write(conn, counting.update_of(t.sessions, counting.OF_SESSION), going_on)
     await record_events(conn, t, plan)
+    await link_days.touch(conn, t, plan.events, now)
+    if people.merges:
+        await link_days.touch_people(conn, t, plan.joined)
 
 
 async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:

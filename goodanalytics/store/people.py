@@ -12,6 +12,7 @@ is there; if these are others than we locked, the batch begins again (`Stale`).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,17 @@ from goodanalytics.store.told import Evidence
 
 class Stale(Exception):
     """Not an error: somebody else was faster. The state that a plan was made from is no longer what the database holds."""
+
+
+async def stand_in_line(conn: AsyncConnection, t: Tables) -> None:
+    """
+    Wait until nobody else who lost is deciding again, and let nobody else begin to until the transaction of *conn* ends.
+
+    Many who come to one person at once overtake each other for as long as they all run; those who lost go one after the other. Not
+    to be called inside the savepoint that is then undone, which would give the place away.
+    """
+    space = zlib.crc32(f"goodanalytics people {t.schema}".encode()) - 2**31
+    await fetch(conn, "SELECT pg_advisory_xact_lock($1, 0)", space)
 
 
 async def load(

@@ -33,10 +33,10 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
+from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from goodanalytics.core.hits import EventType
-from goodanalytics.store import tables_conversions
+from goodanalytics.store import link_tables, tables_conversions
 from goodanalytics.store.columns import column as _column
 from goodanalytics.store.columns import time as _time
 from goodanalytics.store.columns import words as _words
@@ -45,7 +45,6 @@ SCHEMA_VERSION = 1
 """The version that this code reads and writes."""
 
 STATUSES = ("anonymous", "identified", "lead", "customer", "churned")
-LINK_TYPES = ("short", "referral", "campaign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,15 @@ class Tables:
     credentials: Table
     platform_settings: Table
     webhooks: Table
+    domains: Table
+    link_changes: Table
+    link_uses: Table
+    link_days: Table
+    link_days_closed: Table
+    link_days_touched: Table
+    partners: Table
+    referrals: Table
+    commissions: Table
     hits: Table
     rejected_hits: Table
 
@@ -205,12 +213,21 @@ def build(schema: str) -> Tables:
             postgresql_partition_by="RANGE (day)",
             **tenant,
         ),
-        links=_links(metadata, tenant),
         conversions=tables_conversions.conversions(metadata, tenant),
         dispatches=tables_conversions.dispatches(metadata, tenant),
         credentials=tables_conversions.credentials(metadata, tenant),
         platform_settings=tables_conversions.platform_settings(metadata, tenant),
         webhooks=tables_conversions.webhooks(metadata, tenant),
+        links=link_tables.links(metadata, tenant),
+        domains=link_tables.domains(metadata, tenant),
+        link_changes=link_tables.link_changes(metadata, tenant),
+        link_uses=link_tables.link_uses(metadata, tenant),
+        link_days=link_tables.link_days(metadata, tenant),
+        link_days_closed=link_tables.link_days_closed(metadata, tenant),
+        link_days_touched=link_tables.link_days_touched(metadata, tenant),
+        partners=link_tables.partners(metadata, tenant),
+        referrals=link_tables.referrals(metadata, tenant),
+        commissions=link_tables.commissions(metadata, tenant),
         hits=Table(
             "hits",
             metadata,
@@ -374,48 +391,4 @@ def _events(metadata: MetaData, scope: dict[str, Any]) -> Table:
     )
 
 
-def _links(metadata: MetaData, scope: dict[str, Any]) -> Table:
-    writer = "catalog.create_link"
-    return Table(
-        "links",
-        metadata,
-        _column("workspace_id", Uuid, writer),
-        _column("id", Uuid, writer),
-        _column("domain", Text, writer),
-        _column("key", Text, writer),
-        _column("url", Text, writer),
-        _column("link_type", Text, writer),
-        _column("utm_source", Text, writer, null=True),
-        _column("utm_medium", Text, writer, null=True),
-        _column("utm_campaign", Text, writer, null=True),
-        _column("utm_content", Text, writer, null=True),
-        _column("utm_term", Text, writer, null=True),
-        _time("expires_at", writer, null=True),
-        _column("external_id", Text, writer, null=True),
-        _column("tags", ARRAY(Text), writer),
-        _column("metadata", JSONB, writer),
-        _time("archived_at", "catalog.archive_link", null=True),
-        _time("created_at", writer),
-        _time("updated_at", "catalog.update_link"),
-        PrimaryKeyConstraint("workspace_id", "id", name="links_pkey"),
-        CheckConstraint(_words("link_type", LINK_TYPES), name="links_link_type"),
-        Index(
-            "links_address",
-            "workspace_id",
-            "domain",
-            "key",
-            unique=True,
-            postgresql_where=text("archived_at IS NULL"),
-        ),
-        Index(
-            "links_external_id",
-            "workspace_id",
-            "external_id",
-            unique=True,
-            postgresql_where=text("external_id IS NOT NULL AND archived_at IS NULL"),
-        ),
-        **scope,
-    )
-
-
-__all__ = ["LINK_TYPES", "SCHEMA_VERSION", "STATUSES", "Tables", "build"]
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Tables", "build"]

@@ -121,7 +121,7 @@ async def add_tombstones(
     """Look among the erased for the values that point to nobody. One that points to somebody was bound after the erasure."""
     asked: dict[tuple[UUID, str], tuple[UUID, str, str]] = {}
     for one in evidence:
-        values = [(str(i.kind), i.value) for i in one.identifiers]
+        values = [(str(i.kind), i.value) for i in one.identifiers if i.kind is not Kind.FINGERPRINT]
         if one.visitor_id is not None and (one.workspace_id, one.visitor_id) not in state.members:
             values.append((str(Kind.VISITOR), str(one.visitor_id)))
         for kind, value in values:

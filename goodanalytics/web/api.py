@@ -24,13 +24,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core.limits import Exceeded
+from goodanalytics.facade_links import Links
 from goodanalytics.facade_platforms import Platforms
 from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.web import (
     api_dispatches,
+    api_domains,
     api_events,
+    api_experiments,
+    api_links,
+    api_partners,
     api_persons,
     api_platforms,
     api_visitors,
@@ -53,6 +58,10 @@ OPERATIONS: tuple[Operation, ...] = (
     api_persons.FORGET,
     *_VISITORS[_AFTER_ONE:],
     *api_persons.OPERATIONS,
+    *api_links.OPERATIONS,
+    *api_domains.OPERATIONS,
+    *api_partners.OPERATIONS,
+    *api_experiments.OPERATIONS,
     *api_platforms.OPERATIONS,
     *api_dispatches.OPERATIONS,
     *api_webhooks.OPERATIONS,
@@ -69,6 +78,7 @@ def app(
     database: Database,
     ingest: Ingest,
     *,
+    links: Links | None = None,
     platforms: Platforms | None = None,
     webhooks: Webhooks | None = None,
 ) -> ASGIApp:
@@ -76,10 +86,11 @@ def app(
     The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan.
 
     Args:
+        links: Which know the host's routes; others know of none.
         platforms: Whose dispatcher is woken by what is changed here.
     """
     told = platforms or Platforms.alone(config, database), webhooks or Webhooks(config, database)
-    room = Room(config, database, ingest, *told)
+    room = Room(config, database, ingest, links or Links(config, database), *told)
     gate = Gate(config, "api")
     routes = [
         Route(path, _endpoint(room, gate, tuple(of_path)), methods=methods)

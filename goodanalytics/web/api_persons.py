@@ -136,8 +136,9 @@ async def merge(call: Call) -> Response:
 
     async def act(conn: Any) -> Any:
         return await persons.merge(
-            conn, call.room.database.tables, workspace_id=call.workspace_id, merge_id=call.room.config.new_id(), one=one,
-            other=body.other_id, reason=reason, actor=call.principal.name or None, force=body.force, now=call.now,
+            conn, call.room.database.tables, config=call.room.config, workspace_id=call.workspace_id,
+            merge_id=call.room.config.new_id(), one=one, other=body.other_id, reason=reason,
+            actor=call.principal.name or None, force=body.force, now=call.now,
             tell=DispatchPlan(call.room.config, call.room.database.tables).add_now,
         )  # fmt: skip
 

@@ -54,6 +54,7 @@ KINDS: Final[Mapping[str, str]] = {
     "phone": "Phone number",
     "anonymous_id": "Browser’s cookie",
     "click": "Click on a short link",
+    "fingerprint": "Fingerprint of a browser",
     "landing": "Landing after a click",
 }
 """What points to a visitor, in words; `core.identity.Kind` has the kinds."""

@@ -25,6 +25,7 @@ from goodanalytics.config import Config, Principal
 from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
+from goodanalytics.facade_links import Links
 from goodanalytics.facade_platforms import Platforms
 from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
@@ -42,6 +43,7 @@ class Room:
     config: Config
     database: Database
     ingest: Ingest
+    links: Links
     platforms: Platforms
     webhooks: Webhooks
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.identity import (
+    SAME_FINGERPRINT,
     STRENGTH,
     Apart,
     Candidate,
@@ -27,6 +28,7 @@ from goodanalytics.core.identity import (
     normal_phone,
     stands_for_nobody,
 )
+from goodanalytics.core.identity_rules import IdentityRules
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -62,7 +64,9 @@ def test_nobody_matched_is_somebody_new() -> None:
     assert decided(said="ann") == New()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.LANDING])
+@pytest.mark.parametrize(
+    "kind", [kind for kind, strength in STRENGTH.items() if strength is not Strength.NONE]
+)
 def test_one_match_of_any_kind_is_enough_to_know_somebody(kind: Kind) -> None:
     """One person who matched is that person, by the row that matched."""
     assert decided(person(1, kind)) == Known(UUID(int=1), UUID(int=100))
@@ -71,6 +75,18 @@ def test_one_match_of_any_kind_is_enough_to_know_somebody(kind: Kind) -> None:
 def test_having_landed_points_to_nobody() -> None:
     """The mark of who landed first is no evidence."""
     assert decided(person(1, Kind.LANDING)) == New()
+
+
+def test_a_fingerprint_points_to_nobody_and_is_told() -> None:
+    """Somebody new with a known fingerprint stays new; whose it is stands beside it, as a hint."""
+    assert decide(None, [person(1, Kind.FINGERPRINT)]) == (
+        New(),
+        (Apart(UUID(int=1), "the same fingerprint; that alone is no evidence"),),
+    )
+    assert decide(None, [person(1, Kind.FINGERPRINT), person(2, Kind.ANONYMOUS_ID)]) == (
+        Known(UUID(int=2), UUID(int=200)),
+        (),
+    )
 
 
 # Rule 2 --------------------------------------------------------------------------------------------------------------
@@ -229,9 +245,10 @@ def test_everybody_who_matched_is_joined_or_apart(found: list[Candidate], said: 
     decision, aparts = decide(said, found)
     joined = {decision.person.int} if isinstance(decision, Known) else set(merged(decision))
     matched = {c.person.int for c in found if c.strength[0] is not Strength.NONE}
+    apart = {one.other.int for one in aparts if one.reason != SAME_FINGERPRINT}
 
-    assert joined | {apart.other.int for apart in aparts} == matched
-    assert joined.isdisjoint(apart.other.int for apart in aparts)
+    assert joined | apart == matched
+    assert joined.isdisjoint(one.other.int for one in aparts)
 
 
 @settings(deadline=None)
@@ -272,7 +289,7 @@ EVERYTHING = Signals(
 )
 
 
-def offered(signals: Signals, *, trusted: bool = True) -> list[tuple[str, str]]:
+def offered(signals: Signals, *, trusted: bool = True, **rules: Any) -> list[tuple[str, str]]:
     hit = Hit(
         id=UUID(int=1),
         workspace_id=UUID(int=0),
@@ -283,7 +300,9 @@ def offered(signals: Signals, *, trusted: bool = True) -> list[tuple[str, str]]:
         trusted=trusted,
         signals=signals,
     )
-    return [(str(identifier.kind), identifier.value) for identifier in identifiers(hit)]
+    return [
+        (str(identifier.kind), identifier.value) for identifier in identifiers(hit, IdentityRules(**rules))
+    ]
 
 
 def test_the_host_offers_strong_evidence_first() -> None:
@@ -302,9 +321,15 @@ def test_a_page_offers_weak_evidence_only() -> None:
     assert offered(EVERYTHING, trusted=False) == [("anonymous_id", "browser"), ("click", str(UUID(int=5)))]
 
 
+def test_a_fingerprint_is_kept_only_where_the_host_wants_it() -> None:
+    """Off by default; switched on it is offered by anybody, last, and is worth nothing alone."""
+    assert ("fingerprint", "f") not in offered(EVERYTHING)
+    assert offered(EVERYTHING, trusted=False, fingerprints=True)[-1] == ("fingerprint", "f")
+
+
 JUNK = [
     "null", "NULL", " null ", "undefined", "None", "nil", "NaN", "0", "000", "-1", "0-0", "true", "false", "anonymous",
-    "guest", "[object Object]", "(not set)", "unknown", "00000000-0000-0000-0000-000000000000", "{{user_id}}",
+    "guest", "abc123", "[object Object]", "(not set)", "unknown", "00000000-0000-0000-0000-000000000000", "{{user_id}}",
     "{{ user.id }}", "x-{{user_id}}", "${userId}", "user-${userId}", "", "   ",
 ]  # fmt: skip
 
