@@ -24,7 +24,7 @@ from goodanalytics.facade_partners import Partners
 from goodanalytics.facade_platforms import Platforms
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
-from goodanalytics.ingest import Ingest, Worker
+from goodanalytics.ingest import Ingest
 from goodanalytics.log import SafeLog
 from goodanalytics.log.postgres import PostgresLog
 from goodanalytics.log.spool import spool_of
@@ -42,6 +42,7 @@ from goodanalytics.web.links import Redirect
 from goodanalytics.web.middleware import Middleware
 from goodanalytics.web.qr import Codes
 from goodanalytics.web.tracker import Tracker
+from goodanalytics.worker import Worker
 
 HostApp = Callable[..., Awaitable[None]]
 """Any ASGI app. Frameworks type their scope and messages each in a way of its own."""

@@ -23,11 +23,11 @@ from uuid import UUID
 
 from goodanalytics import environment
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.destinations import NEVER_SCHEMES, SCHEME
 from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
 from goodanalytics.core.referral import ReferralRules
 from goodanalytics.core.rules import Cookies, SessionRules, checked_host
+from goodanalytics.core.settings import checked_network, checked_scheme, checked_uuid
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
 from goodanalytics.platforms import Platform, Policy, Silence, chosen
@@ -305,11 +305,14 @@ class Config:
             raise ConfigError(
                 f"schema is {self.schema!r}; it must be a lower-case PostgreSQL name such as 'good_analytics'"
             )
-        object.__setattr__(self, "workspace", _uuid("workspace", self.workspace))
+        object.__setattr__(self, "workspace", checked_uuid("workspace", self.workspace))
         object.__setattr__(
             self,
             "workspaces",
-            {checked_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
+            {
+                checked_host("workspaces", h): checked_uuid("workspaces", w)
+                for h, w in self.workspaces.items()
+            },
         )
         for name in ("mount", "link_path"):
             if not _MOUNT.fullmatch(getattr(self, name)):
@@ -331,9 +334,9 @@ class Config:
             "link_frameable_hosts",
             tuple(checked_host("link_frameable_hosts", h, wildcard=True) for h in self.link_frameable_hosts),
         )
-        object.__setattr__(self, "link_app_schemes", tuple(_scheme(s) for s in self.link_app_schemes))
+        object.__setattr__(self, "link_app_schemes", tuple(checked_scheme(s) for s in self.link_app_schemes))
         for name in ("trusted_proxies", "exclude_ips", "webhook_networks"):
-            object.__setattr__(self, name, tuple(_network(name, n) for n in getattr(self, name)))
+            object.__setattr__(self, name, tuple(checked_network(name, n) for n in getattr(self, name)))
         object.__setattr__(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
         taken = {f"{self.mount}{path}" for path in _OWN_PATHS}
         if self.link_path in taken:
@@ -450,29 +453,3 @@ class Config:
                 self.on_error(error)
             except Exception:
                 logger.exception("on_error itself failed")
-
-
-def _network(name: str, value: object) -> type_of_network:
-    try:
-        return ipaddress.ip_network(value, strict=False)  # type: ignore[arg-type]  # ip_network refuses what it cannot read
-    except ValueError:
-        raise ConfigError(
-            f"{name} has {value!r}; write an address or a network such as '10.0.0.0/8'"
-        ) from None
-
-
-def _scheme(value: object) -> str:
-    scheme = str(value).lower().removesuffix("://").removesuffix(":")
-    if not SCHEME.fullmatch(scheme) or scheme in NEVER_SCHEMES:
-        raise ConfigError(
-            f"link_app_schemes has {value!r}; write the scheme of an app, such as 'myapp'. http and https are always "
-            "allowed, and those by which a browser runs or shows what stands in the address never are"
-        )
-    return scheme
-
-
-def _uuid(name: str, value: object) -> UUID:
-    try:
-        return value if isinstance(value, UUID) else UUID(str(value))
-    except ValueError:
-        raise ConfigError(f"{name} is {value!r}; it must be a UUID") from None

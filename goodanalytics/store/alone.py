@@ -68,12 +68,14 @@ class Taken:
         is_current: Whether nobody overtook it; else it must be read again.
         state, history: Of the person alone.
         has_listeners: Whether any platform or webhook is switched on in the workspace.
+        has_partners: Whether anybody may earn with it.
     """
 
     is_current: bool
     state: State
     history: History
     has_listeners: bool
+    has_partners: bool
 
 
 async def take(conn: AsyncConnection, t: Tables, hit: Hit, since: datetime, until: datetime) -> Taken | None:
@@ -120,6 +122,7 @@ async def take(conn: AsyncConnection, t: Tables, hit: Hit, since: datetime, unti
         State(members=members),
         History(visitors=visitors, sessions=sessions),
         bool(answer[0].has_listeners),
+        bool(answer[0].has_partners),
     )
 
 
@@ -174,7 +177,8 @@ def _take(t: Tables) -> TextClause:
         "ON CONFLICT DO NOTHING RETURNING 1) "
         "SELECT p.*, "
         f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = :w AND p.enabled) "
-        f"OR EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = :w AND h.enabled) AS has_listeners "
+        f"OR EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = :w AND h.enabled) AS has_listeners, "
+        f"EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = :w) AS has_partners "
         # A row that came to another person while we waited for it is none of this one's any more, and is left out.
         "FROM taken LEFT JOIN LATERAL (SELECT v.id, CAST(row_to_json(v) AS text) AS visitor, "
         f"(SELECT u FROM {t.visitors} u WHERE u.workspace_id = v.workspace_id AND u.id = v.id) = v AS is_current, "
