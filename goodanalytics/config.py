@@ -326,14 +326,9 @@ class Config:
         object.__setattr__(
             self, "link_domains", tuple(checked_host("link_domains", h) for h in self.link_domains)
         )
-        object.__setattr__(
-            self, "own_hosts", tuple(checked_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
-        )
-        object.__setattr__(
-            self,
-            "link_frameable_hosts",
-            tuple(checked_host("link_frameable_hosts", h, wildcard=True) for h in self.link_frameable_hosts),
-        )
+        for name in ("own_hosts", "link_frameable_hosts"):
+            hosts = tuple(checked_host(name, h, wildcard=True) for h in getattr(self, name))
+            object.__setattr__(self, name, hosts)
         object.__setattr__(self, "link_app_schemes", tuple(checked_scheme(s) for s in self.link_app_schemes))
         for name in ("trusted_proxies", "exclude_ips", "webhook_networks"):
             object.__setattr__(self, name, tuple(checked_network(name, n) for n in getattr(self, name)))
