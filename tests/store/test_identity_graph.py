@@ -21,6 +21,7 @@ from sqlalchemy import select
 from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.identity_rules import IdentityRules
+from goodanalytics.errors import Conflict
 
 BROWSERS = [f"browser-{n}" for n in range(7)]
 NAMES = [f"user-{n}" for n in range(4)]
@@ -59,6 +60,8 @@ class Model:
     points: dict[Value, Row] = field(default_factory=dict)
     ties: list[Tie] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
+    sold: dict[UUID, Row] = field(default_factory=dict)
+    left: dict[UUID, int] = field(default_factory=dict)
 
     def person(self, row: Row) -> frozenset[Row]:
         found, waiting = {row}, [row]
@@ -85,8 +88,15 @@ class Model:
         row.events += 1
         if hit.event_type is EventType.PAGEVIEW:
             row.pages.append(hit.url.rpartition("=")[2])
-        row.revenue += hit.amount_cents or 0
+        if hit.event_type is EventType.SALE:
+            row.revenue += hit.amount_cents
+            self.sold[hit.id], self.left[hit.id] = row, hit.amount_cents
         return True
+
+    def refund(self, sale: UUID, cents: int) -> None:
+        self.sold[sale].revenue -= cents
+        self.sold[sale].events += 1
+        self.left[sale] -= cents
 
     def decide(self, hit: Hit, values: dict[str, str]) -> Row:
         matched: dict[frozenset[Row], dict[str, Row]] = {}
@@ -144,6 +154,7 @@ class Model:
         self.points = {value: one for value, one in self.points.items() if value not in gone}
         self.ties = [tie for tie in self.ties if person.isdisjoint(tie.rows)]
         self.rows = [one for one in self.rows if one not in person]
+        self.sold = {sale: one for sale, one in self.sold.items() if one not in person}
 
     def told(self) -> list[tuple]:
         """Each person: its values, pages in order, events, revenue, first and last source."""
@@ -209,8 +220,10 @@ class Life:
     async def step(self) -> None:
         what = self.rng.random()
         known = await self.rows()
-        if what < 0.70 or len(known) < 2:
+        if what < 0.60 or len(known) < 2:
             await self.hits()
+        elif what < 0.70:
+            await self.refund()
         elif what < 0.80:
             (one, _), (other, _) = pair = self.rng.sample(sorted(known.items()), 2)
             self.model.merge(self.model.points[one], self.model.points[other])
@@ -222,6 +235,18 @@ class Life:
             value = self.rng.choice(sorted(known))
             self.model.forget(self.model.points[value])
             await self.analytics.visitors.forget(known[value], reason="model", workspace_id=self.workspace)
+
+    async def refund(self) -> None:
+        """Give some of a sale back, now and then more than is left."""
+        if self.model.sold:
+            sale, cents = self.rng.choice(sorted(self.model.sold)), self.rng.randint(1, 70)
+            act = self.analytics.refund(sale, cents, workspace_id=self.workspace)
+            if cents > self.model.left[sale]:
+                with pytest.raises(Conflict):
+                    await act
+            else:
+                self.model.refund(sale, cents)
+                await act
 
     async def unmerge(self, known: dict[Value, UUID]) -> None:
         row_of = {known[value]: row for value, row in self.model.points.items()}
