@@ -74,10 +74,12 @@ class Analytics(Verbs):
         self.reports = facade.Reports(config, self.database)
         redirect = Redirect(config, self.database, self.log, self.hooks, is_down=lambda: self.log.is_down)
         self.redirect: ASGIApp = redirect
-        self.tracker: ASGIApp = Tracker(config, self.log, redirect)
+        tracker = Tracker(config, self.log, redirect)
+        self.tracker: ASGIApp = tracker
+        self._doors = {f"{config.mount}/t/event": tracker.event}
         self.api: ASGIApp = api.app(config, self.database, self.ingest)
         self.dashboard: ASGIApp = dashboard.app(config, self.database)
-        self.health: ASGIApp = Health(config, self.database)
+        self.health: ASGIApp = Health(config, self.database, self.log)
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
         self._is_running = False
@@ -167,7 +169,7 @@ class Analytics(Verbs):
 
     def wrap(self, app: HostApp) -> ASGIApp:
         """*app* with everything: middleware, our paths, and our life tied to its own."""
-        return House(app, self.config, self.rooms, self.start, self.stop)
+        return House(app, self.config, self.rooms, self.start, self.stop, self._doors)
 
     def middleware(self, app: HostApp) -> ASGIApp:
         """*app* with the middleware alone. The host mounts the rooms and runs `lifespan`."""
@@ -182,6 +184,7 @@ class Analytics(Verbs):
             f"{mount}/dashboard": self.dashboard,
             f"{mount}/healthz": self.health,
             f"{mount}/readyz": self.health,
+            f"{mount}/metrics": self.health,
             mount: self.tracker,
             self.config.link_path: self.redirect,
         }

@@ -83,7 +83,7 @@ MIN_SPOOL_BYTES = 4 * 1024 * 1024
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOUNT = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
-_OWN_PATHS = ("/api", "/dashboard", "/t", "/js", "/healthz", "/readyz")
+_OWN_PATHS = ("/api", "/dashboard", "/t", "/js", "/healthz", "/readyz", "/metrics")
 """What lives below `mount`."""
 
 _KINDS: tuple[tuple[str, type, str], ...] = (

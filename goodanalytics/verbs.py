@@ -24,9 +24,10 @@ from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.ingest import Ingest
+from goodanalytics.log import Durability, SafeLog
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
-from goodanalytics.web.reading import renew, visit_of
+from goodanalytics.web.reading import visit_of
 
 Person = Visitor | UUID | str
 """A visitor, given as the value that we handed out, or as its id."""
@@ -38,6 +39,7 @@ class Verbs:
     config: Config
     database: Database
     ingest: Ingest
+    log: SafeLog
 
     async def visitor(self, request: Any) -> Visitor | None:
         """
@@ -187,7 +189,7 @@ class Verbs:
         The middleware then sets a new cookie, and what is done on the browser next is nobody's until somebody signs in.
         """
         scope = request if isinstance(request, dict) else request.scope
-        renew(scope, self.config)
+        visit_of(scope, self.config).renew()
 
     def _browser_of(self, request: Any) -> str | None:
         """The cookie of *request*'s browser, which its answer then sets; `None` when it may not be followed."""
@@ -210,6 +212,7 @@ class Verbs:
         occurred_at: datetime | None = None,
         workspace_id: UUID | None = None,
         connection: Any = None,
+        durability: Durability = "now",
     ) -> Outcome:
         """
         Record that *visitor* did *event*: `pageview`, `share`, or any name of your own.
@@ -217,9 +220,12 @@ class Verbs:
         Args:
             key: Makes the call safe to repeat: one key is one event.
             occurred_at: Aware; now when left out.
+            durability: `now` returns when it is recorded; `log` when it is safe, also while the database is away, and a worker
+                records it within moments; `fire` at once: a crash just then loses it. After these two the outcome is `accepted`.
 
         Raises:
-            InvalidInput: A value is out of its bounds.
+            InvalidInput: A value is out of its bounds, or *durability* does not go with *connection*.
+            Busy: Too much waits already.
             NotFound: There is no such visitor in this workspace.
             Conflict: *key* was used for something else.
         """
@@ -229,10 +235,26 @@ class Verbs:
         )
         if event_type is EventType.CUSTOM and name is None:
             raise InvalidInput("event is empty; give it a name such as 'Newsletter opened'", where="event")
-        return await self._record(
-            event_type, visitor, workspace_id, connection, key,
-            name=name, properties=properties, url=url, referrer=referrer, occurred_at=occurred_at,
+        facts: dict[str, Any] = {"name": name, "url": url, "referrer": referrer, "occurred_at": occurred_at}
+        if durability == "now":
+            return await self._record(
+                event_type, visitor, workspace_id, connection, key, properties=properties, **facts
+            )
+        if durability not in ("log", "fire") or connection is not None:
+            raise InvalidInput(
+                f"durability is {durability!r}; write now, log or fire, and leave the connection out for the last two",
+                where="durability",
+            )
+        workspace_id, visitor_id = self._person(visitor, workspace_id)
+        hit = self._hit(
+            event_type, workspace_id, Signals(visitor_id=visitor_id),
+            properties=said.properties(properties, "properties"), key=key, **facts,
         )  # fmt: skip
+        if durability == "fire":
+            self.log.fire([hit])
+        else:
+            await self.log.append([hit])
+        return Outcome(hit.id, "accepted", visitor_id=visitor_id)
 
     async def lead(
         self,

@@ -35,6 +35,20 @@ START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
 
 
+def needs(what: str, program: str | None, cure: str) -> str:
+    """
+    *program*, if this machine has it.
+
+    Else the test is skipped, loudly; where nothing may be skipped (GOODANALYTICS_REQUIRE_ALL=1, as in CI) it fails.
+    """
+    if program is not None:
+        return program
+    said = f"NO {what.upper()}: these tests did not run. Try: {cure}"
+    if os.environ.get("GOODANALYTICS_REQUIRE_ALL") == "1":
+        pytest.fail(said)
+    pytest.skip(said)
+
+
 class Server(Protocol):
     """A running PostgreSQL."""
 

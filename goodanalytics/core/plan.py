@@ -33,7 +33,7 @@ from goodanalytics.core.sources import DIRECT, Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
 
-Status = Literal["recorded", "repeated", "conflict", "resolved", "dropped"]
+Status = Literal["recorded", "repeated", "conflict", "resolved", "dropped", "accepted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Outcome:
 
     Attributes:
         status: recorded; repeated (this id was here before); conflict (it was here with another body); resolved (its
-            visitor was found or made, and nothing else was asked); dropped (nothing was kept of it).
+            visitor was found or made, and nothing else was asked); dropped (nothing was kept of it); accepted (it is in the
+            log, or on its way there, and not processed yet).
         visitor_id: Canonical id; `None` for a repetition and for what was dropped.
         reason: Why it is a conflict, or was dropped.
     """

@@ -22,13 +22,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Literal, Protocol
 
 import asyncpg
-import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from goodanalytics.core.hits import Hit
+from goodanalytics.core.raw import Entry, encoded
 from goodanalytics.errors import Busy
 from goodanalytics.log.spool import Spool
 from goodanalytics.store.database import is_lost
@@ -36,20 +35,39 @@ from goodanalytics.store.database import is_lost
 PROBE = 1.0  # seconds between two looks at a primary that is down
 ADOPT = 5.0  # seconds between two looks for files that nobody holds any more
 DRAIN_HITS = 500  # in one append to the primary
+MOST_FIRED = 1_000  # calls of `fire` that are on their way
+
+Durability = Literal["now", "log", "fire"]
+"""When a verb returns: when it is recorded, when it is safe, or at once."""
 
 logger = logging.getLogger("goodanalytics")
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class HitLog(Protocol):
     """Whatever makes hits durable."""
 
-    async def append(self, hits: Sequence[Hit]) -> None:
-        """Return when *hits* are durable."""
+    async def append(self, hits: Sequence[Entry]) -> None:
+        """Return when *hits*, read or raw, are durable."""
+
+    def fire(self, hits: Sequence[Entry]) -> None:
+        """Take *hits* and return at once. Raises `Busy` when too many are on their way."""
+
+
+class Primary(Protocol):
+    """Where hits shall be."""
+
+    async def append(self, hits: Sequence[Entry]) -> None:
+        """Return when *hits*, read or raw, are durable."""
+
+    def queue(self, hits: Sequence[Entry]) -> asyncio.Future[None]:
+        """`append` without a coroutine around it: done when *hits* are durable. Raises `Busy` at once."""
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many hits are not durable yet, and about how many bytes they are."""
 
     async def append_encoded(self, bodies: Sequence[bytes]) -> None:
-        """Return when hits that were encoded (msgpack) before are durable; one that cannot be read is kept as well."""
+        """Return when hits that were encoded (`core.raw`) before are durable; one that cannot be read is kept as well."""
 
     async def stop(self) -> None:
         """Finish what is under way."""
@@ -66,7 +84,7 @@ class SafeLog:
     """
 
     def __init__(
-        self, primary: HitLog, spool: Spool | None, report: Callable[[BaseException, str], None]
+        self, primary: Primary, spool: Spool | None, report: Callable[[BaseException, str], None]
     ) -> None:
         self.primary = primary
         self.spool = spool
@@ -78,10 +96,11 @@ class SafeLog:
         self._fell = asyncio.Event()
         self._draining = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
+        self._fired: set[asyncio.Task[None]] = set()
 
-    async def append(self, hits: Sequence[Hit]) -> None:
+    async def append(self, hits: Sequence[Entry]) -> None:
         """
-        Return when *hits* are durable, in the primary or in the spool.
+        Return when *hits*, read or raw, are durable, in the primary or in the spool.
 
         Raises:
             Busy: They are not: too much is waiting, or the spool has no room.
@@ -94,7 +113,7 @@ class SafeLog:
             await self._gate.wait()
         if not self._is_diverted:
             try:
-                await self.primary.append(hits)
+                await self.primary.queue(hits)
             except Exception as error:
                 if not cannot_take(error):
                     raise
@@ -103,7 +122,31 @@ class SafeLog:
                 self.is_down = False
                 return
         if hits:
-            await self.spool.append([_encode(hit) for hit in hits])
+            await self.spool.append([encoded(hit) for hit in hits])
+
+    def fire(self, hits: Sequence[Entry]) -> None:
+        """
+        Take *hits* and return at once, for who would rather lose a few than wait: they are safe a moment later.
+
+        Raises:
+            Busy: Too many are on their way.
+        """
+        if len(self._fired) >= MOST_FIRED:
+            raise Busy
+        task = asyncio.get_running_loop().create_task(self._append_fired(hits))
+        self._fired.add(task)
+        task.add_done_callback(self._fired.discard)
+
+    async def _append_fired(self, hits: Sequence[Entry]) -> None:
+        try:
+            await self.append(hits)
+        except Exception as error:  # noqa: BLE001  # nobody waits for the answer but the host's log
+            self._report(error, f"making {len(hits)} hits safe that nobody waited for; they are lost")
+
+    @property
+    def waiting(self) -> int:
+        """Hits in this process's memory that are not safe yet; their senders wait for the answer."""
+        return self.primary.waiting[0]
 
     async def start(self) -> None:
         """Take over what earlier processes left, and begin to look after the spool."""
@@ -128,6 +171,7 @@ class SafeLog:
             with suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+        await self._land()
         await self.primary.stop()
         if self.spool is not None:
             await self.spool.close()
@@ -139,9 +183,15 @@ class SafeLog:
         Raises:
             DatabaseUnavailable: The spool has hits and the primary does not answer.
         """
+        await self._land()
         await self.primary.stop()
         if self.spool is not None and self._is_diverted:
             await self._drain(self.spool)
+
+    async def _land(self) -> None:
+        """Return when nothing that was fired is on its way."""
+        while self._fired:
+            await asyncio.gather(*self._fired)
 
     def _divert(self, error: Exception) -> None:
         if not self.is_down and self.spool is not None:

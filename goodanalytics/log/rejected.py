@@ -14,17 +14,15 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics.core import raw
 from goodanalytics.core.hits import Hit
 from goodanalytics.log.postgres import shard_of
 from goodanalytics.store.database import Database, run
 from goodanalytics.store.tables import Tables
 
 BATCH: Final = 500  # hits
-
-_decoder = msgspec.msgpack.Decoder(Hit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ async def rejected(database: Database, most: int = 1_000) -> list[Rejected]:
             f"SELECT id, body, error, rejected_at FROM {t.rejected_hits} ORDER BY id LIMIT :most",
             most=most,
         )
-        return [Rejected(row.id, row.error, row.rejected_at, _read(row.body)) for row in found]
+        return [Rejected(row.id, row.error, row.rejected_at, raw.decoded(row.body)) for row in found]
 
 
 async def put_back(database: Database, batch: int = BATCH) -> AsyncIterator[Progress]:
@@ -105,7 +103,7 @@ async def _put_back(conn: AsyncConnection, t: Tables, after: UUID, most: int) ->
     ).all()
     if not found:
         return None, 0, 0
-    hits = [(row.id, row.body, _read(row.body)) for row in found]
+    hits = [(row.id, row.body, raw.decoded(row.body)) for row in found]
     sound = [(shard_of(hit), entry_id, body) for entry_id, body, hit in hits if hit is not None]
     if sound:
         shards, ids, bodies = zip(*sound, strict=True)
@@ -119,14 +117,3 @@ async def _put_back(conn: AsyncConnection, t: Tables, after: UUID, most: int) ->
         )
         await run(conn, f"DELETE FROM {t.rejected_hits} WHERE id = ANY(CAST(:ids AS uuid[]))", ids=list(ids))
     return found[-1].id, len(sound), len(found) - len(sound)
-
-
-def _read(body: bytes) -> Hit | None:
-    try:
-        return _decoder.decode(body)
-    except (
-        msgspec.MsgspecError,
-        ValueError,
-        RecursionError,
-    ):  # the last two for a broken text and a deep one
-        return None

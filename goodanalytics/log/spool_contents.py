@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import msgspec
-
+from goodanalytics.core import raw
 from goodanalytics.log.spool_file import BROKEN, FILES, lock_of, size_of, try_lock
 from goodanalytics.store.health import Finding
 
@@ -84,16 +83,11 @@ def _look(path: Path) -> SpoolFile:
             (hits,) = db.execute("SELECT count(*) FROM hits").fetchone()
             first = db.execute("SELECT body FROM hits ORDER BY number LIMIT 1").fetchone()
         if first is not None:
-            oldest = msgspec.msgpack.decode(first[0], type=_Received).received_at
-    except (sqlite3.Error, msgspec.MsgspecError, ValueError):
+            hit = raw.decoded(first[0])
+            oldest = None if hit is None else hit.received_at
+    except sqlite3.Error:
         pass  # what is `None` says so
     return SpoolFile(path, hits, size, oldest, is_held)
-
-
-class _Received(msgspec.Struct):
-    """The one member of a hit that a look needs."""
-
-    received_at: datetime
 
 
 def _is_held(path: Path) -> bool:

@@ -16,11 +16,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Table, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from goodanalytics.core.hits import Hit
+from goodanalytics.core import raw
 from goodanalytics.core.identity import Kind, normal_email, normal_phone
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import NotFound
@@ -32,8 +31,6 @@ from goodanalytics.store.tables import Tables
 BATCH: Final = 1_000  # hits of the log that are looked into at a time
 SHORTEST_SOUGHT: Final = 6
 """Characters from which on a value is looked for in bytes that nobody can read; shorter ones are found by chance."""
-
-_decoder = msgspec.msgpack.Decoder(Hit)
 
 Value = tuple[str, str]
 """A kind and a value of it."""
@@ -192,9 +189,8 @@ async def _clear_log(conn: AsyncConnection, table: Table, workspace_id: UUID, va
 
 
 def _points_to(body: bytes, workspace_id: UUID, values: set[Value], sought: list[bytes]) -> bool:
-    try:
-        hit = _decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    hit = raw.decoded(body)
+    if hit is None:
         # Nobody can read it, so whatever looks like the person goes.
         return any(value in body for value in sought)
     if hit.workspace_id != workspace_id:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from goodanalytics.core import bots
+from goodanalytics.core.clients import MAX_USER_AGENT
 from goodanalytics.core.hits import (
     MAX_ENGAGED_MS,
     MAX_ID,
@@ -42,7 +43,7 @@ from goodanalytics.errors import Forbidden, InvalidInput
 from goodanalytics.web.idempotency import digest_of, keyed_id
 from goodanalytics.web.operations import Call, printable
 from goodanalytics.web.problems import Refusal
-from goodanalytics.web.reading import MAX_USER_AGENT, visit_of
+from goodanalytics.web.reading import visit_of
 
 MAX_AHEAD = timedelta(minutes=5)  # clocks differ; what lies within is taken as now
 MAX_AGE = timedelta(days=5 * 365 + 2)  # five years, of which one or two are leap years

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.web import rooted
+from goodanalytics.web import path_below, rooted
 from goodanalytics.web.middleware import Middleware
 from goodanalytics.web.reading import headers_of
 
@@ -22,15 +22,30 @@ Call = Callable[[], Awaitable[None]]
 
 
 class House:
-    """`House(app, config, rooms, start, stop)` is an ASGI app."""
+    """
+    `House(app, config, rooms, start, stop)` is an ASGI app.
+
+    Args:
+        rooms: Our apps by the path that they live below.
+        doors: Apps for one path each, where nothing needs to be worked out on the way there.
+    """
 
     def __init__(
-        self, app: ASGIApp, config: Config, rooms: Mapping[str, ASGIApp], start: Call, stop: Call
+        self,
+        app: ASGIApp,
+        config: Config,
+        rooms: Mapping[str, ASGIApp],
+        start: Call,
+        stop: Call,
+        doors: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self._host = app
         self._guest = Middleware(app, config)
         self._config = config
         self._rooms = dict(sorted(rooms.items(), key=lambda room: -len(room[0])))
+        self._fronts = tuple(self._rooms)
+        self._doors = dict(doors or {})
+        self._link_domains = frozenset(config.link_domains)
         self._start = start
         self._stop = stop
         self._is_started = False
@@ -39,24 +54,34 @@ class House:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the request to the room that it is for."""
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-            return
         if scope["type"] == "http":
             if not self._is_started:
                 await self._start_late()
-            if self._config.link_domains and self._is_link_domain(scope):
-                await self._rooms[self._config.link_path](scope, receive, send)
+            room = self._room(scope)
+            if room is not None:
+                await room[0](room[1], receive, send)
                 return
-            for prefix, room in self._rooms.items():
-                if (inside := rooted(scope, prefix)) is not None:
-                    await room(inside, receive, send)
-                    return
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
         await self._guest(scope, receive, send)
 
+    def _room(self, scope: Scope) -> tuple[ASGIApp, Scope] | None:
+        """Our app for this request, with the scope as that sees it; `None` for the host's own."""
+        if self._link_domains and self._is_link_domain(scope):
+            return self._rooms[self._config.link_path], scope
+        below = path_below(scope)
+        if below == scope["path"] and below in self._doors:
+            return self._doors[below], scope
+        if below.startswith(self._fronts):
+            for prefix, room in self._rooms.items():
+                if (inside := rooted(scope, prefix)) is not None:
+                    return room, inside
+        return None
+
     def _is_link_domain(self, scope: Scope) -> bool:
-        host = headers_of(scope).get("host", "").lower()
-        return not {host, host.partition(":")[0]}.isdisjoint(self._config.link_domains)
+        host = headers_of(scope["headers"]).get("host", "").lower()
+        return not {host, host.partition(":")[0]}.isdisjoint(self._link_domains)
 
     async def _start_late(self) -> None:
         """Start because no lifespan did. A failure is reported, and tried again with the next request after a while."""

@@ -47,6 +47,10 @@ class InProcess:
 
     async def take(self, limit: Limit, who: str, cost: int = 1) -> Decision:
         """See `Limiter.take`."""
+        return self.take_now(limit, who, cost)
+
+    def take_now(self, limit: Limit, who: str, cost: int = 1) -> Decision:
+        """`take` for who cannot wait."""
         return self._buckets.take(limit, who, self._clock().timestamp(), cost)
 
 
@@ -57,7 +61,8 @@ class Gate:
         rates = config.rate_limits
         self._config = config
         self._counts_private = rates is not None and rates.private
-        self._limiter = config.limiter or InProcess(config.clock)
+        self._own = InProcess(config.clock)
+        self._limiter = config.limiter or self._own
         self.limit = None if rates is None else rates.limit(kind)
 
     async def refuse(self, visit: Visit) -> Response | None:
@@ -66,6 +71,17 @@ class Gate:
         if not isinstance(decision, Exceeded) or self.limit is None:
             return None
         return refusal(self.limit, decision, wants_page="text/html" in visit.headers.get("accept", ""))
+
+    def lets_in(self, address: str | None) -> bool:
+        """
+        Count a request from *address* at once, if it may go on; for a `limiter` of the host's own, see `refuse`.
+
+        One that may not is not counted: `refuse` has the words for it.
+        """
+        if self.limit is None or address is None:
+            return True
+        who = network_of(address, private=self._counts_private)
+        return who is None or isinstance(self._own.take_now(self.limit, who), Allowed)
 
     async def charge(self, visit: Visit, more: int) -> None:
         """Note that a request which was let in weighs *more* than one."""

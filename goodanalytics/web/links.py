@@ -27,13 +27,13 @@ from goodanalytics.core.links import KEY, Link, destination
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import DatabaseUnavailable, GoodAnalyticsError, NotFound
 from goodanalytics.hooks import Hooks
+from goodanalytics.log import HitLog
 from goodanalytics.store import catalog
 from goodanalytics.store.database import Database, is_lost
 from goodanalytics.web import path_below
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookie, cookies_for
 from goodanalytics.web.reading import Visit, visit_of
-from goodanalytics.web.tracker import Log
 
 FRESH = timedelta(seconds=1)
 """How long a link is taken from memory. A change takes effect everywhere within this time."""
@@ -109,7 +109,7 @@ class Redirect:
         self,
         config: Config,
         database: Database,
-        log: Log,
+        log: HitLog,
         hooks: Hooks,
         is_down: Callable[[], bool] = lambda: False,
     ) -> None:

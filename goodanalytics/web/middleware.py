@@ -8,15 +8,16 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.web.reading import SCOPE_KEY, Visit, headers_of, read_visit
+from goodanalytics.core.rules import Cookies
+from goodanalytics.web.glance import Glance, Headers
+from goodanalytics.web.reading import SCOPE_KEY, Visit
 
 
 class Middleware:
@@ -25,6 +26,11 @@ class Middleware:
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self.app = app
         self.config = config
+        self._glance = Glance(config)
+        self._name = config.cookies.anonymous + "="
+        self._reach = [
+            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None) for secure in (False, True)
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Leave a `Visit` in the scope, and cookies on the document."""
@@ -32,49 +38,66 @@ class Middleware:
             await self.app(scope, receive, send)
             return
         try:
-            visit = read_visit(scope, self.config)
+            visit = scope[SCOPE_KEY] = Visit(scope, self.config)
+            headers = dict(scope["headers"])
+            is_navigation = scope["method"] == "GET" and _asks_for_document(headers)
+            known = self._known(scope, headers) if is_navigation else None
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
             await self.app(scope, receive, send)
             return
-        scope[SCOPE_KEY] = visit
-        if visit.refusal is not None:
-            await self.app(scope, receive, send)
-            return
-
-        is_navigation = _is_navigation(scope, visit)
 
         async def send_with_cookies(message: Message) -> None:
-            if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
+            if (is_navigation or visit.was_resolved) and message["type"] == "http.response.start":
                 try:
-                    _add_cookies(message, visit)
+                    _add_cookies(message, visit, known)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
                     self.config.report(error, "setting cookies")
             await send(message)
 
         await self.app(scope, receive, send_with_cookies)
 
+    def _known(self, scope: Scope, headers: Headers) -> bytes | None:
+        """The cookie that a browser which we know keeps; `None` where the `Visit` is to say."""
+        if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
+            return None
+        browser = self._glance.browser(headers.get(b"cookie", b""))
+        return browser and (self._name + browser[0] + self._reach[scope["scheme"] == "https"]).encode()
 
-def _add_cookies(message: Message, visit: Visit) -> None:
-    if _may_carry_cookies(headers_of(message), visit):
-        headers = MutableHeaders(scope=message)
-        for value in cookies_for(visit):
-            headers.append("set-cookie", value)
+
+def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:
+    headers = message.get("headers", ())
+    if not _may_carry_cookies(headers, visit):
+        return
+    if known is not None and not visit.was_reset:
+        message["headers"] = [*headers, (b"set-cookie", known)]
+    elif visit.refusal is None:
+        added = [(b"set-cookie", value.encode("latin-1")) for value in cookies_for(visit)]
+        message["headers"] = [*headers, *added]
 
 
-def _is_navigation(scope: Scope, visit: Visit) -> bool:
+def _asks_for_document(headers: Headers) -> bool:
     """Whether a browser asked for a document (Fetch Metadata; older browsers say so in Accept)."""
-    if scope["method"] != "GET":
-        return False
-    destination = visit.headers.get("sec-fetch-dest")
-    return destination == "document" if destination else "text/html" in visit.headers.get("accept", "")
+    destination = headers.get(b"sec-fetch-dest")
+    return destination == b"document" if destination else b"text/html" in headers.get(b"accept", b"")
 
 
-def _may_carry_cookies(headers: Mapping[str, str], visit: Visit) -> bool:
+def _may_carry_cookies(headers: Iterable[tuple[bytes, bytes]], visit: Visit) -> bool:
     """By the answer's headers, read in any case: Django does not send their names in ASGI's lower case."""
-    if _is_shared(headers.get("cache-control", "")):
-        return False
-    return visit.was_resolved or headers.get("content-type", "").lower().startswith("text/html")
+    is_page = visit.was_resolved
+    for name, value in headers:
+        if len(name) == _CONTENT_TYPE and name.lower() == b"content-type":
+            is_page = is_page or value[:9].lower() == b"text/html"
+        elif (
+            len(name) == _CACHE_CONTROL
+            and name.lower() == b"cache-control"
+            and _is_shared(value.decode("latin-1"))
+        ):
+            return False
+    return is_page
+
+
+_CONTENT_TYPE, _CACHE_CONTROL = len(b"content-type"), len(b"cache-control")
 
 
 def _is_shared(cache_control: str) -> bool:
@@ -105,14 +128,21 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
 def cookie(visit: Visit, name: str, value: str, *, http_only: bool, max_age: timedelta | None = None) -> str:
     """One `Set-Cookie` value with the configured life and reach."""
     settings = visit.config.cookies
-    seconds = int((settings.max_age if max_age is None else max_age).total_seconds())
     if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(value)):
         # Only a hook's own cookie comes here: its value is quoted, its name refused when no cookie can have it.
         jar: SimpleCookie = SimpleCookie()
         jar[name] = value
         name, _, value = jar[name].OutputString().partition("=")
+    return f"{name}={value}" + _reach(
+        settings, is_secure=visit.is_secure, http_only=http_only, max_age=max_age
+    )
+
+
+def _reach(settings: Cookies, *, is_secure: bool, http_only: bool, max_age: timedelta | None) -> str:
+    """Where and for how long a cookie holds."""
+    seconds = int((settings.max_age if max_age is None else max_age).total_seconds())
     domain = f"; Domain={settings.domain}" if settings.domain else ""
     hidden = "; HttpOnly" if http_only else ""
-    secure = "; Secure" if visit.is_secure else ""
+    secure = "; Secure" if is_secure else ""
     same_site = settings.same_site.capitalize()
-    return f"{name}={value}{domain}{hidden}; Max-Age={seconds}; Path=/; SameSite={same_site}{secure}"
+    return f"{domain}{hidden}; Max-Age={seconds}; Path=/; SameSite={same_site}{secure}"

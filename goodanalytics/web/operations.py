@@ -303,7 +303,7 @@ def printable(where: str, value: str | None) -> str | None:
 def refused(outcome: Outcome) -> Refusal | None:
     """What an outcome that wrote nothing is to the caller; `None` for one that stands in the books."""
     match outcome.status:
-        case "recorded" | "repeated" | "resolved":
+        case "recorded" | "repeated" | "resolved" | "accepted":
             return None
         case "conflict":
             return Refusal(

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from starlette.types import Scope
 
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
+from goodanalytics.core.clients import client_of
 from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
 from goodanalytics.core.identity import stands_for_nobody
-from goodanalytics.core.places import from_headers
 from goodanalytics.core.urls import parameters
 from goodanalytics.ingest import is_excluded
 
@@ -31,37 +32,98 @@ SCOPE_KEY = "goodanalytics"
 _NOT_IN_A_WORD = re.compile(r"[^ !-:<-~]")
 """What a value between semicolons cannot hold."""
 
-MAX_USER_AGENT = 512  # characters
-MAX_HINT = 256  # characters
+
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
+class _lazy(Generic[T]):  # noqa: N801  # a decorator
+    """`functools.cached_property` without its lock, which costs more than most of what it guards here."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self._read = read
+        self._name = read.__name__
+        self.__doc__ = read.__doc__
+
+    def __get__(self, visit: Any, _owner: object = None) -> T:
+        value = visit.__dict__[self._name] = self._read(visit)
+        return value
+
+
 class Visit:
     """
-    One request, as far as it tells of its visitor.
+    One request, as far as it tells of its visitor. Each part is read when it is first asked for: most pages ask for few.
 
     Attributes:
-        anonymous_id: From the cookie; a new one when the browser has none.
-        is_new: Whether *anonymous_id* was made for this request.
-        click_id: From `?ga_id=`, else from the cookie.
-        refusal: Why this visitor is not followed, or `None`.
         was_resolved: Whether the host asked who it is, so that the cookie is worth setting.
         was_reset: Whether the user signed out, so that the browser starts anew.
     """
 
-    config: Config
-    headers: Mapping[str, str]
-    cookies: Mapping[str, str]
-    host: str
-    is_secure: bool
-    client: Client
-    anonymous_id: str
-    is_new: bool
-    click_id: UUID | None
-    landed_with: UUID | None
-    refusal: str | None
-    was_resolved: bool = field(default=False)
-    was_reset: bool = field(default=False)
+    def __init__(self, scope: Scope, config: Config) -> None:
+        self.config = config
+        self.was_resolved = False
+        self.was_reset = False
+        # As the server gave it: a host's own middleware may write the scope anew before we are asked. Not the scope itself:
+        # it holds us, and a ring of the two would wait for the garbage collector with all that a request is.
+        self._headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        self._client: tuple[str, int] | None = scope.get("client")
+        self._scheme: str = scope.get("scheme", "http")
+        self._query: bytes = scope.get("query_string", b"")
+        self._is_excluded = bool(config.exclude) and _is_excluded(scope, config)
+
+    @_lazy
+    def headers(self) -> Mapping[str, str]:
+        """By lower-cased name."""
+        return headers_of(self._headers)
+
+    @_lazy
+    def cookies(self) -> Mapping[str, str]:
+        """By name."""
+        return cookies_of(self.headers)
+
+    @_lazy
+    def host(self) -> str:
+        """The host that was asked, in lower case, with its port if it was named."""
+        return self.headers.get("host", "").lower()
+
+    @_lazy
+    def is_secure(self) -> bool:
+        """Whether the browser came by https."""
+        scheme = self.headers.get("x-forwarded-proto", "") if _is_trusted(self._peer, self.config) else ""
+        return (scheme or self._scheme).split(",", 1)[0].strip() in ("https", "wss")
+
+    @_lazy
+    def client(self) -> Client:
+        """The visitor's machine."""
+        return client_of(self.address, self.headers, self.config.geo_headers)
+
+    @_lazy
+    def landed_with(self) -> UUID | None:
+        """The click of `?ga_id=`."""
+        return _landed_with(self._query) if b"ga_id=" in self._query else None
+
+    @_lazy
+    def click_id(self) -> UUID | None:
+        """From `?ga_id=`, else from the cookie."""
+        return self.landed_with or uuid_or_none(self.cookies.get(self.config.cookies.click))
+
+    @_lazy
+    def anonymous_id(self) -> str:
+        """From the cookie; a new one when the browser has none."""
+        return self._known or self.config.new_token()
+
+    @_lazy
+    def is_new(self) -> bool:
+        """Whether *anonymous_id* was made for this request."""
+        return self._known is None
+
+    @_lazy
+    def refusal(self) -> str | None:
+        """Why this visitor is not followed, or `None`."""
+        return (
+            _refusal(self.headers, self.config)
+            or ("excluded" if self._is_excluded else None)
+            or _owner(self.cookies, self.address, self.config)
+        )
 
     @property
     def workspace_id(self) -> UUID:
@@ -79,50 +141,36 @@ class Visit:
         """Who it may be."""
         return Signals(anonymous_id=self.anonymous_id, click_id=self.click_id)
 
+    def renew(self) -> None:
+        """Take the browser for one that nobody knows any more: the answer sets a new cookie and drops its click's."""
+        self.anonymous_id, self.is_new = self.config.new_token(), True
+        self.click_id = self.landed_with = None
+        self.was_resolved = self.was_reset = True
+
+    @_lazy
+    def _known(self) -> str | None:
+        return usable(self.cookies.get(self.config.cookies.anonymous))
+
+    @_lazy
+    def _peer(self) -> str | None:
+        return peer_of(self._client[0]) if self._client else None
+
+    @_lazy
+    def address(self) -> str | None:
+        """The visitor's address; see the module's rule on proxies."""
+        return address_behind(self._peer, self.headers.get("x-forwarded-for", ""), self.config)
+
 
 def visit_of(scope: Scope, config: Config) -> Visit:
-    """Read *scope*, or take what the middleware has read already."""
+    """The visit of *scope*; the one that the middleware has begun to read, if it did."""
     found = scope.get(SCOPE_KEY)
-    return found if isinstance(found, Visit) else read_visit(scope, config)
+    return found if isinstance(found, Visit) else Visit(scope, config)
 
 
-def renew(scope: Scope, config: Config) -> Visit:
-    """The visit of *scope* on a browser that nobody knows any more: its answer sets a new cookie and drops its click's."""
-    visit = visit_of(scope, config)
-    visit.anonymous_id, visit.is_new = config.new_token(), True
-    visit.click_id = visit.landed_with = None
-    visit.was_resolved = visit.was_reset = True
-    return visit
-
-
-def read_visit(scope: Scope, config: Config) -> Visit:
-    """Read everything that we use of a request. Never raises for anything that a client can send."""
-    headers = headers_of(scope)
-    cookies = cookies_of(headers)
-    is_proxied = _is_trusted(_peer(scope), config)
-    address = _address(scope, headers, config)
-    known = _usable(cookies.get(config.cookies.anonymous))
-    landed_with = _landed_with(scope)
-    scheme = headers.get("x-forwarded-proto", "") if is_proxied else ""
-    return Visit(
-        config=config,
-        headers=headers,
-        cookies=cookies,
-        host=headers.get("host", "").lower(),
-        is_secure=(scheme or scope.get("scheme", "http")).split(",")[0].strip() in ("https", "wss"),
-        client=_client(address, headers, config),
-        anonymous_id=known or config.new_token(),
-        is_new=known is None,
-        click_id=landed_with or uuid_or_none(cookies.get(config.cookies.click)),
-        landed_with=landed_with,
-        refusal=_refusal(scope, headers, config) or _owner(cookies, address, config),
-    )
-
-
-def headers_of(scope: Scope) -> dict[str, str]:
+def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The request's headers by lower-cased name; repeated ones joined by commas (RFC 9110, section 5.3)."""
     found: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
+    for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if name in found:
             found[name] += ("; " if name == "cookie" else ", ") + value
@@ -147,32 +195,13 @@ def cookies_of(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def client_address(scope: Scope, config: Config) -> str | None:
-    """The visitor's address; see the module's rule on proxies."""
-    return _address(scope, headers_of(scope), config)
-
-
-def _client(address: str | None, headers: Mapping[str, str], config: Config) -> Client:
-    user_agent = text(headers.get("user-agent"), MAX_USER_AGENT)
-    verdict = bots.judge(user_agent)
-    place = from_headers(headers, config.geo_headers)
-    return Client(
-        ip=address,
-        user_agent=user_agent,
-        hints={name: value[:MAX_HINT] for name, value in headers.items() if name.startswith("sec-ch-ua")},
-        country=None if place is None else place.country,
-        language=text(headers.get("accept-language", "").split(",")[0].split(";")[0], 35),
-        bot=verdict.reasons[0] if verdict.bot else None,
-        bot_version=bots.VERSION,
-    )
-
-
-def _address(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
-    address = _peer(scope)
+def address_behind(peer: str | None, forwarded: str, config: Config) -> str | None:
+    """The visitor's address: *peer*, or where that is a trusted proxy, what *forwarded* says. See the module's rule."""
+    address = peer
     if not _is_trusted(address, config):
         return address
-    for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
-        found = _ip(hop)
+    for hop in reversed(forwarded.split(",")):
+        found = peer_of(hop)
         if found is None:
             return address
         address = found
@@ -181,12 +210,9 @@ def _address(scope: Scope, headers: Mapping[str, str], config: Config) -> str | 
     return address
 
 
-def _peer(scope: Scope) -> str | None:
-    client = scope.get("client")
-    return _ip(client[0]) if client else None
-
-
-def _ip(value: str) -> str | None:
+@lru_cache(maxsize=8192)
+def peer_of(value: str) -> str | None:
+    """*value* as an address, without port, brackets and zone; `None` when it is none."""
     value = value.strip().strip('"')
     if value.startswith("["):
         value = value[1:].partition("]")[0]
@@ -212,16 +238,18 @@ def _is_within(address: str | None, networks: Sequence[str | type_of_network]) -
     return any(isinstance(network, type_of_network) and found in network for network in networks)
 
 
-def _refusal(scope: Scope, headers: Mapping[str, str], config: Config) -> str | None:
+def _refusal(headers: Mapping[str, str], config: Config) -> str | None:
     if config.respect_privacy_signals and (headers.get("sec-gpc") == "1" or headers.get("dnt") == "1"):
         return "privacy signal"
-    if bots.is_prefetch(headers):
-        return "prefetch"
+    return "prefetch" if bots.is_prefetch(headers) else None
+
+
+def _is_excluded(scope: Scope, config: Config) -> bool:
     try:
-        return "excluded" if is_excluded(config, scope) else None
+        return is_excluded(config, scope)
     except Exception as error:  # noqa: BLE001  # a host's rule may raise anything
         config.report(error, "asking whether a request is excluded")
-        return "excluded"
+        return True
 
 
 def _owner(cookies: Mapping[str, str], address: str | None, config: Config) -> str | None:
@@ -231,15 +259,14 @@ def _owner(cookies: Mapping[str, str], address: str | None, config: Config) -> s
     return "excluded address" if _is_within(address, config.exclude_ips) else None
 
 
-def _landed_with(scope: Scope) -> UUID | None:
-    query: bytes = scope.get("query_string", b"")
-    if b"ga_id=" not in query:
-        return None
+def _landed_with(query: bytes) -> UUID | None:
     values = dict(reversed(parameters("http://x/?" + query.decode("latin-1"))))
     return uuid_or_none(values.get("ga_id"))
 
 
-def _usable(anonymous_id: str | None) -> str | None:
+@lru_cache(maxsize=8192)
+def usable(anonymous_id: str | None) -> str | None:
+    """*anonymous_id*, if a browser may be known by it."""
     return (
         anonymous_id
         if anonymous_id

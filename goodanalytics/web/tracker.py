@@ -23,12 +23,11 @@ from uuid import UUID
 import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core import tokens, urls
 from goodanalytics.core.hits import (
-    MAX_BODY,
     MAX_ID,
     MAX_TEXT,
     MAX_URL,
@@ -49,10 +48,12 @@ from goodanalytics.core.hits import (
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.errors import Busy, DatabaseUnavailable, GoodAnalyticsError
 from goodanalytics.ingest import is_excluded
+from goodanalytics.log import HitLog
 from goodanalytics.web import own_visits, path_below
+from goodanalytics.web.beacons import Beacons, body_of
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.middleware import cookies_for
-from goodanalytics.web.reading import Visit, renew, visit_of
+from goodanalytics.web.reading import Visit, visit_of
 
 PIXEL = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
@@ -65,14 +66,11 @@ SCRIPT_V1 = "good-analytics.v1.js"
 
 SCRIPT_PATHS = frozenset(f"{folder}/{name}" for folder in ("", "/js") for name in (SCRIPT, SCRIPT_V1))
 
+EVENT = "/t/event"
+FIRE = b"durability=fire"
+"""The query of a beacon whose sender does not want to wait until it is safe."""
+
 SCRIPT_MAX_AGE = timedelta(hours=1)
-
-
-class Log(Protocol):
-    """Whatever makes hits durable."""
-
-    async def append(self, hits: Sequence[Hit]) -> None:
-        """Return when they are safe."""
 
 
 class Clicks(Protocol):
@@ -90,27 +88,37 @@ Endpoint = Callable[[Visit, Scope, Receive], Awaitable[Response]]
 class Tracker:
     """An ASGI app, mounted at `{mount}/t` and `{mount}/js`."""
 
-    def __init__(self, config: Config, log: Log, clicks: Clicks) -> None:
+    def __init__(self, config: Config, log: HitLog, clicks: Clicks) -> None:
         self._config = config
         self._log = log
         self._clicks = clicks
         self._endpoints: dict[str, tuple[str, Endpoint]] = {
-            "/t/event": ("POST", self._event),
+            EVENT: ("POST", self._event),
             "/t/click": ("POST", self._click),
             "/t/reset": ("POST", self._reset),
             "/t/pixel.gif": ("GET", self._pixel),
         }
         self._gate = Gate(config, "beacons")
+        self.event: ASGIApp = Beacons(config, log, self._gate, self)
+        """The app for `{mount}/t/event` alone: plain beacons take its shorter way."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        response = await self._respond(scope, receive)
+        if (path := path_below(scope)) == EVENT:
+            await self.event(scope, receive, send)
+            return
+        response = await self._respond(path, scope, receive)
         await response(scope, receive, send)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        path, method = path_below(scope), scope["method"]
+    async def at_length(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for `EVENT` that is not a plain beacon."""
+        response = await self._respond(EVENT, scope, receive)
+        await response(scope, receive, send)
+
+    async def _respond(self, path: str, scope: Scope, receive: Receive) -> Response:
+        method = scope["method"]
         if path in SCRIPT_PATHS:
             return _script(Headers(scope=scope)) if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
         if path == "/t/ignore":
@@ -129,21 +137,26 @@ class Tracker:
             return self._with_cors(visit, refusal)
         try:
             response = await endpoint(visit, scope, receive)
-        except (Busy, DatabaseUnavailable) as error:
-            self._config.report(error, "taking a hit")
-            wait = error.retry_after if isinstance(error, Busy) else 5
-            response = _problem(503, "The hit could not be made safe. Send it again, with the same event_id")
-            response.headers["Retry-After"] = str(wait)
-        except GoodAnalyticsError as error:
-            response = _problem(error.status_hint, str(error))
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
-            self._config.report(error, "taking a hit")
-            response = _problem(503, "The hit could not be taken. Send it again, with the same event_id")
-            response.headers["Retry-After"] = "30"
+            response = self.not_safe(error)
         return self._with_cors(visit, response)
 
+    def not_safe(self, error: Exception) -> Response:
+        """The answer to a hit that *error* kept from the log."""
+        if isinstance(error, Busy | DatabaseUnavailable):
+            wait = error.retry_after if isinstance(error, Busy) else 5
+            response = _problem(503, "The hit could not be made safe. Send it again, with the same event_id")
+        elif isinstance(error, GoodAnalyticsError):
+            return _problem(error.status_hint, str(error))
+        else:
+            wait = 30
+            response = _problem(503, "The hit could not be taken. Send it again, with the same event_id")
+        self._config.report(error, "taking a hit")
+        response.headers["Retry-After"] = str(wait)
+        return response
+
     async def _event(self, visit: Visit, scope: Scope, receive: Receive) -> Response:
-        body = await _body(receive)
+        body = await body_of(receive)
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         claims, refusals = read_beacon(body, self._edge(visit), self._config.new_id)
@@ -160,16 +173,18 @@ class Tracker:
             return _problem(400, refusals_text(refusals), refusals)
         if not (hits := [hit for hit in hits if not self._is_of_excluded_page(hit, scope)]):
             return _dropped("excluded")
-        await self._log.append(hits)
-        return self._accepted(visit, hits, refusals)
+        if is_fired := scope["query_string"] == FIRE:
+            self._log.fire(hits)
+        else:
+            await self._log.append(hits)
+        return self._accepted(visit, hits, refusals, "; durability=fire" if is_fired else "")
 
-    def _accepted(self, visit: Visit, hits: Sequence[Hit], refusals: Sequence[Refused]) -> Response:
+    def _accepted(self, visit: Visit, hits: Sequence[Hit], refusals: Sequence[Refused], how: str) -> Response:
         response = Response(status_code=202)
         if refusals:
             response = _json(202, {"accepted": len(hits), "refused": [_shown(r) for r in refusals]})
-        response.headers["X-GoodAnalytics"] = visit.accepted + (
-            f"; refused={len(refusals)}" if refusals else ""
-        )
+        refused = f"; refused={len(refusals)}" if refusals else ""
+        response.headers["X-GoodAnalytics"] = f"{visit.accepted}{how}{refused}"
         response.headers["Cache-Control"] = "no-store"
         if visit.is_new and any(hit.signals.anonymous_id == visit.anonymous_id for hit in hits):
             for value in cookies_for(visit):
@@ -224,7 +239,7 @@ class Tracker:
         return _vouched(hit)
 
     async def _click(self, visit: Visit, _scope: Scope, receive: Receive) -> Response:
-        body = await _body(receive)
+        body = await body_of(receive)
         try:
             asked = msgspec.json.decode(body, type=_ClickBody)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -241,12 +256,13 @@ class Tracker:
             response.headers.append("set-cookie", value)
         return response
 
-    async def _reset(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
+    async def _reset(self, visit: Visit, _scope: Scope, _receive: Receive) -> Response:
         """Let the browser start anew, as it does after `analytics.reset(request)`."""
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         response = Response(status_code=204, headers={"Cache-Control": "no-store"})
-        for value in cookies_for(renew(scope, self._config)):
+        visit.renew()
+        for value in cookies_for(visit):
             response.headers.append("set-cookie", value)
         return response
 
@@ -327,23 +343,6 @@ def _vouched(hit: Hit) -> Hit:
 def _unnamed(signals: Signals) -> Signals:
     """*signals* without what the page itself claims about the person."""
     return msgspec.structs.replace(signals, external_id=None, email=None, phone=None, name=None, traits={})
-
-
-async def _body(receive: Receive) -> bytes:
-    """The body, up to one byte more than is read, so that `read_beacon` can tell that it is too long."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        part = message.get("body", b"")
-        if size <= MAX_BODY:
-            parts.append(part[: MAX_BODY + 1 - size])
-        size += len(part)
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
 
 
 @cache

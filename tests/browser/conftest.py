@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.conftest import needs
+
 TRACKER = Path(__file__).parents[2] / "goodanalytics/web/static/good-analytics.js"
 
 ARGUMENTS = [
@@ -47,11 +49,7 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    program = chromium()
-    if program is None:
-        pytest.skip(
-            "NO CHROMIUM: browser tests did not run. Put chromium on PATH or set GOODANALYTICS_CHROMIUM."
-        )
+    program = needs("Chromium", chromium(), "put chromium on PATH, or set GOODANALYTICS_CHROMIUM")
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(
             executable_path=program,

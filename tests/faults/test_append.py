@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from goodanalytics import Analytics
 from goodanalytics.config import DEFAULT_WORKSPACE
+from goodanalytics.core import raw
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.errors import DatabaseUnavailable
-from goodanalytics.log import postgres as log
+from goodanalytics.log import group_commit as log
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -47,7 +48,7 @@ async def stored(analytics) -> list[UUID]:
     """The ids of the hits in the log, in its order."""
     async with analytics.database.connect() as conn:
         bodies = await conn.execute(text("SELECT body FROM good_analytics.hits ORDER BY id"))
-        return [log._decoder.decode(row.body).id for row in bodies]
+        return [raw.decoded(row.body).id for row in bodies]
 
 
 async def cut(url: str) -> None:
@@ -178,7 +179,7 @@ async def test_when_nobody_answers_all_who_wait_are_told_after_one_try(analytics
 
     assert {type(answer) for answer in answers} == {DatabaseUnavailable}
     assert len(tries) <= log.FLUSHES
-    assert waiting.log.primary._rows == waiting.log.primary._bytes == 0
+    assert waiting.log.primary.waiting == (0, 0)
     for _, writer in tries:
         writer.close()
     mute.close()

@@ -7,12 +7,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import httpx
-import msgspec
 import pytest
 from sqlalchemy import text
 
 from goodanalytics import Analytics
-from goodanalytics.core.hits import Hit
+from goodanalytics.core import raw
 
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -73,4 +72,4 @@ async def log_of(analytics):
     """What lies in the log, in its order."""
     async with analytics.database.connect() as conn:
         rows = await conn.execute(text("SELECT id, body FROM good_analytics.hits ORDER BY id"))
-        return [(row.id, msgspec.msgpack.decode(row.body, type=Hit)) for row in rows]
+        return [(row.id, raw.decoded(row.body)) for row in rows]

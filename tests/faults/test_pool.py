@@ -82,7 +82,7 @@ async def test_a_connection_that_comes_free_in_time_serves_all_who_waited(
     """Within the pool's patience beacons just wait."""
     async with engine.connect():
         waiting = [asyncio.ensure_future(beacon(client)) for _ in range(20)]
-        await wait_until(lambda: analytics.log.primary._rows == 20, "all of them wait")
+        await wait_until(lambda: analytics.log.primary.waiting[0] == 20, "all of them wait")
     answers = await asyncio.gather(*waiting)
     await analytics.drain()
 

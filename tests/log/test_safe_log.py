@@ -22,9 +22,9 @@ from sqlalchemy import make_url, text
 
 from goodanalytics import Analytics, Config, cli
 from goodanalytics import log as safe_log
+from goodanalytics.core import raw
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.errors import Busy, ConfigError, DatabaseUnavailable, SchemaError
-from goodanalytics.log import postgres as postgres_log
 from goodanalytics.log.spool import place_of
 from goodanalytics.log.spool_contents import contents
 
@@ -111,7 +111,7 @@ async def in_log(analytics: Analytics) -> list[Hit]:
     """The hits in the log, in its order."""
     async with analytics.database.connect() as conn:
         bodies = await conn.execute(text("SELECT body FROM good_analytics.hits ORDER BY id"))
-        return [postgres_log._decoder.decode(row.body) for row in bodies]
+        return [raw.decoded(row.body) for row in bodies]
 
 
 async def drained(analytics: Analytics) -> None:
@@ -169,7 +169,7 @@ async def test_while_the_database_is_known_to_be_away_nobody_waits_for_it(databa
     async with Analytics(database_url, config) as analytics:
         async with stuck(database_url), asyncio.timeout(PATIENCE):
             await analytics.log.append([hit(config, 0)])
-            analytics.log.primary._patience = 365 * 24 * 60 * 60
+            analytics.log.primary._commit.patience = 365 * 24 * 60 * 60
             for number in range(1, 200):
                 await analytics.log.append([hit(config, number)])
             assert analytics.log.is_down

@@ -14,10 +14,8 @@ from goodanalytics.config import Config
 from goodanalytics.web.reading import (
     SCOPE_KEY,
     Visit,
-    client_address,
     cookies_of,
     headers_of,
-    read_visit,
     visit_of,
 )
 
@@ -52,7 +50,7 @@ def scope_of(
 
 
 def read(*headers: tuple[bytes, bytes], settings_: Config | None = None, **request: Any) -> Visit:
-    return read_visit(scope_of(*headers, **request), settings_ or config())
+    return Visit(scope_of(*headers, **request), settings_ or config())
 
 
 # The address ---------------------------------------------------------------------------------------------------------
@@ -96,7 +94,7 @@ def test_the_address_is_read_past_our_proxies(
     """From the right, past every proxy of ours, to the first address that none of them vouches for."""
     scope = scope_of(*((b"x-forwarded-for", value) for value in forwarded), peer=peer)
 
-    assert client_address(scope, config(trusted_proxies=PROXIES)) == expected
+    assert Visit(scope, config(trusted_proxies=PROXIES)).address == expected
 
 
 @pytest.mark.parametrize(
@@ -145,14 +143,12 @@ def test_only_a_proxy_says_that_the_outside_is_https(
 )
 def test_cookies_are_read_one_by_one(written: bytes, expected: dict[str, str]) -> None:
     """One that cannot be read costs no other; the first of a name counts."""
-    assert cookies_of(headers_of(scope_of((b"cookie", written)))) == expected
+    assert cookies_of(headers_of([(b"cookie", written)])) == expected
 
 
 def test_repeated_headers_are_one() -> None:
     """Lists are joined by commas, cookies by semicolons; names are compared in lower case."""
-    found = headers_of(
-        scope_of((b"Accept", b"a"), (b"accept", b"b"), (b"cookie", b"a=1"), (b"Cookie", b"b=2"))
-    )
+    found = headers_of([(b"Accept", b"a"), (b"accept", b"b"), (b"cookie", b"a=1"), (b"Cookie", b"b=2")])
 
     assert found == {"accept": "a, b", "cookie": "a=1; b=2"}
 
@@ -203,7 +199,7 @@ def test_the_click_comes_from_the_address_then_from_the_cookie(
 def test_what_the_middleware_read_is_not_read_again() -> None:
     """A visit in the scope is taken as it is."""
     scope = scope_of()
-    visit = scope[SCOPE_KEY] = read_visit(scope, config())
+    visit = scope[SCOPE_KEY] = Visit(scope, config())
 
     assert visit_of(scope, config()) is visit
 
@@ -274,6 +270,7 @@ def test_the_machine_is_what_its_headers_say() -> None:
     """User agent, hints and language, each bounded."""
     client = read(
         (b"user-agent", CHROME),
+        (b"sec-ch-ua", b"Chromium"),
         (b"sec-ch-ua-platform", b'"Linux"' + b"x" * 1_000),
         (b"accept-language", b"de-AT;q=0.9, en"),
     ).client

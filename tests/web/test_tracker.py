@@ -822,7 +822,7 @@ async def test_when_too_much_waits_the_answer_is_come_again(
     analytics: Analytics, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Busy is 503 with the second after which it makes sense."""
-    monkeypatch.setattr("goodanalytics.log.postgres.WAITING_ROWS", 0)
+    monkeypatch.setattr("goodanalytics.log.group_commit.WAITING_ROWS", 0)
     answer = await send(client, {})
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -1,0 +1,160 @@
+"""
+A beacon as it came: what the log holds before anybody has read it with care.
+
+Making a hit durable must cost next to nothing, so the edge only makes sure that reading cannot fail and keeps the bytes; the
+worker reads them. Rules of this file
+1. `is_sound` says yes only to what `core.hits.read_beacon` turns into a hit whatever else is known; a test compares the two.
+   What it says no to is not wrong: it may need a word with the client, a token, or a closer look.
+2. Of the request, only what a hit is made of is kept. The cookies are ours and the pixels', by name: the header as a whole
+   has the host's sessions in it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from goodanalytics.core.clients import MAX_HINT, machine_of
+from goodanalytics.core.hits import (
+    MAX_KEY,
+    MAX_PROPERTIES,
+    Edge,
+    Hit,
+    read_beacon,
+    uuid_or_none,
+)
+
+
+class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
+    """
+    One beacon of one item, with what the server saw of its request. Header values are the bytes that came.
+
+    Attributes:
+        anonymous_id: The browser's own, out of its cookie.
+        click_id: Out of its cookie; anything may stand there.
+        ip, country: After trusted proxies, as `Client` has them.
+        hints: Client hint headers, names in lower case.
+        pixels: The cookies `_fbp`, `_fbc` and `_ttp`, by name.
+    """
+
+    workspace_id: UUID
+    received_at: datetime
+    anonymous_id: str
+    body: bytes
+    click_id: bytes | None = None
+    ip: str | None = None
+    country: str | None = None
+    user_agent: bytes | None = None
+    languages: bytes | None = None
+    hints: list[tuple[bytes, bytes]] = []
+    pixels: dict[bytes, bytes] = {}
+
+
+Entry = Hit | RawBeacon
+"""What the log holds."""
+
+_Whole = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
+_Name = Annotated[str, Meta(max_length=MAX_KEY)]
+
+
+class _Sound(msgspec.Struct, forbid_unknown_fields=True):
+    """A beacon as nearly all are; the names of `core.hits.Beacon`."""
+
+    event_id: UUID
+    event_type: str = "pageview"
+    event_name: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+    title: str | None = None
+    properties: (
+        Annotated[dict[_Name, str | _Whole | float | bool | None], Meta(max_length=MAX_PROPERTIES)] | None
+    ) = None
+    engaged_ms: Annotated[float, Meta(ge=0, lt=2**53)] | None = None
+    scroll_depth: Annotated[float, Meta(ge=0, le=100)] | None = None
+    ga_id: str | None = None
+    anonymous_id: str | None = None
+    fingerprint: str | None = None
+    fbp: str | None = msgspec.field(name="_fbp", default=None)
+    fbc: str | None = msgspec.field(name="_fbc", default=None)
+    ttp: str | None = msgspec.field(name="_ttp", default=None)
+    ga_ref: str | None = msgspec.field(name="_ga_ref", default=None)
+    screen: str | None = None
+    language: str | None = None
+    timezone: str | None = None
+    touch_points: Annotated[int, Meta(ge=0, le=1_000)] | None = None
+
+
+PIXELS = (b"_fbp", b"_fbc", b"_ttp")
+"""The cookies of the platforms' own scripts that `core.hits` takes."""
+
+_PLAIN_TYPES = frozenset({"pageview", "custom", "engagement", "share", "session_start"})
+"""Those that claim nothing about money or names."""
+
+_NAME = re.compile(r"[A-Za-z0-9_. -]*[A-Za-z0-9_]").fullmatch
+_sound = msgspec.json.Decoder(_Sound).decode
+_encode = msgspec.msgpack.Encoder().encode
+_hit = msgspec.msgpack.Decoder(Hit).decode
+_raw = msgspec.msgpack.Decoder(RawBeacon).decode
+
+
+def is_sound(body: bytes) -> bool:
+    """Whether *body* is one plain item that can be read later without a doubt."""
+    try:
+        item = _sound(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return (
+        item.event_type in _PLAIN_TYPES
+        and item.event_id.int != 0
+        and (item.properties is None or all(map(_NAME, item.properties)))
+    )
+
+
+def hit_of(raw: RawBeacon) -> Hit | None:
+    """The hit that *raw* is; `None` when it cannot be read, which a sound one always can."""
+    hints = tuple((_text(name).lower(), _text(value)[:MAX_HINT]) for name, value in raw.hints)
+    agent = None if raw.user_agent is None else _text(raw.user_agent)
+    machine = machine_of(agent, _text(raw.languages or b""), hints)
+    edge = Edge(
+        workspace_id=raw.workspace_id,
+        now=raw.received_at,
+        client=msgspec.structs.replace(machine, ip=raw.ip, country=raw.country),
+        anonymous_id=raw.anonymous_id,
+        click_id=None if raw.click_id is None else uuid_or_none(_text(raw.click_id)),
+        cookies={_text(name): _text(value) for name, value in raw.pixels.items()},
+    )
+    claims, _ = read_beacon(raw.body, edge, _no_id)
+    return claims[0].hit if claims else None
+
+
+def encoded(entry: Entry) -> bytes:
+    """*entry* as the log and the spool keep it (msgpack): a hit as a map, a raw beacon as a list."""
+    return _encode(entry)
+
+
+def decoded(body: bytes) -> Hit | None:
+    """The hit in *body*, whichever way it was kept; `None` when it cannot be read."""
+    try:
+        return hit_of(_raw(body)) if is_raw(body) else _hit(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Text that is no UTF-8 raises a ValueError, and not one of msgspec's.
+        return None
+
+
+def is_raw(body: bytes) -> bool:
+    """Whether *body* is a raw beacon: msgpack's lists of up to 15 members begin with 0x90 to 0x9f."""
+    return body[:1] >= b"\x90" and body[:1] <= b"\x9f"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _no_id() -> UUID:
+    """A raw beacon has an id of its own; nothing is made up when it is read a second time."""
+    raise ValueError("a raw beacon without event_id")

@@ -1,0 +1,71 @@
+"""A raw beacon: what is taken without being read can always be read later."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goodanalytics.core import raw
+from goodanalytics.core.hits import Beacon, Client, Edge, Hit, read_beacon
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+WORKSPACE = uuid.UUID("0190a000-0000-7000-8000-000000000001")
+NAMES = [f.encode_name for f in msgspec.structs.fields(Beacon)]
+
+SCALARS: Any = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=30)
+    | st.sampled_from(["pageview", "custom", "engagement", "sale", "1280x720", "EUR", "\ud800", "\x00", " "])
+    | st.uuids().map(str)
+)
+VALUES: Any = SCALARS | st.dictionaries(
+    st.text(max_size=70), SCALARS | st.lists(SCALARS, max_size=2), max_size=4
+)
+BODIES = st.dictionaries(st.sampled_from([*NAMES, "unknown"]), VALUES, max_size=8)
+
+
+def a_raw(body: bytes) -> raw.RawBeacon:
+    return raw.RawBeacon(WORKSPACE, NOW, "a-browser", body)
+
+
+@settings(deadline=None, max_examples=3_000)
+@given(BODIES, st.booleans())
+def test_what_is_sound_can_always_be_read(content: dict[str, Any], has_id: bool) -> None:  # drawn
+    """No body that the edge takes unread is refused by the worker; and it is one hit, with the sender's own id."""
+    if has_id:
+        content = {**content, "event_id": "0197a0aa-7f41-7c4c-8a2e-0123456789ab"}
+    body = json.dumps(content).encode()
+    if not raw.is_sound(body):
+        return
+    claims, refusals = read_beacon(body, Edge(WORKSPACE, NOW, Client(), anonymous_id="a-browser"), uuid.uuid4)
+
+    assert (len(claims), refusals) == (1, [])
+    assert (claims[0].token, claims[0].hit.trusted, claims[0].hit.amount_cents) == (None, False, None)
+    assert isinstance(raw.hit_of(a_raw(body)), Hit)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_sound_or_not(body: bytes) -> None:
+    """What is no JSON at all is not sound, and nothing raises."""
+    assert raw.is_sound(body) in (True, False)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.data())
+def test_damage_never_breaks_the_reader(data: st.DataObject) -> None:
+    """A raw beacon whose bytes were damaged anywhere is a hit or none, never an error."""
+    body = bytearray(raw.encoded(a_raw(b'{"event_id":"0197a0aa-7f41-7c4c-8a2e-0123456789ab","title":"h"}')))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+
+    assert isinstance(raw.decoded(bytes(body)), Hit | None)
