@@ -84,6 +84,21 @@ async def test_statements_of_a_batch_do_not_grow_with_it(analytics: Analytics, k
     assert counts[0] == counts[1] <= 16
 
 
+async def test_a_plan_that_was_made_for_small_tables_is_not_kept(analytics: Analytics) -> None:
+    """
+    The same statement asked thirty times is planned anew on the way: with the plan of the first, a site that grows within a minute
+    would read whole tables for each hit until they are analyzed.
+    """
+    async with statements(analytics.database) as said:
+        for number in range(30):
+            await seen(analytics, f"browser {number}")
+        await asyncio.sleep(0)  # as above
+    texts = {sql for sql, _ in said if sql.startswith("WITH i AS")}
+
+    assert len({text.partition("/*")[0] for text in texts}) == 1
+    assert len(texts) > 1
+
+
 async def test_a_value_of_any_row_leads_to_all_rows_of_the_person(analytics: Analytics) -> None:
     """Also where it points to a row that names nobody any more."""
     rows = await seen(analytics, "phone", "laptop", "tablet")
