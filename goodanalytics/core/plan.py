@@ -67,7 +67,7 @@ def outcome(hit: Hit, taken: Taken | None) -> Outcome:
     return Outcome(hit.id, "resolved" if hit.quiet else "recorded", taken.person_id)
 
 
-class Understood(msgspec.Struct, frozen=True, kw_only=True):
+class Understood(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A hit with what was read out of it.
 
