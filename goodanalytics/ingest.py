@@ -39,8 +39,8 @@ from goodanalytics.store.database import Database, after_commit, blames_rows, is
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
-ATTEMPTS = 20
-"""How often a batch decides again when others are faster; each time at least one of them got through."""
+ATTEMPTS = 8
+"""How often a batch decides again when others are faster; from the second time on it is alone in doing so."""
 
 
 GROWTH = 4
@@ -114,10 +114,8 @@ class Ingest:
                 outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for attempt in range(ATTEMPTS if fresh else 0):
-            if attempt:
-                await people_rows.stand_in_line(conn, t)
             with suppress(Stale):
-                async with savepoint(conn) as inner:
+                async with people_rows.line(conn, t, attempt), savepoint(conn) as inner:
                     people, whose = await self.resolve(inner, list(fresh.values()))
                     by_index = dict(zip(fresh, whose, strict=True))
                     recorded = [
@@ -145,9 +143,10 @@ class Ingest:
         understood = self.understand(hit)
         for attempt in range(ATTEMPTS):
             with suppress(Stale):
-                async with self.database.trying(connection) as conn:
-                    if attempt:
-                        await people_rows.stand_in_line(conn, self.database.tables)
+                async with (
+                    self.database.trying(connection) as conn,
+                    people_rows.line(conn, self.database.tables, attempt),
+                ):
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)

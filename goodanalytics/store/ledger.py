@@ -33,7 +33,7 @@ from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
 from goodanalytics.store import counting
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
-from goodanalytics.store.people import Stale, stand_in_line
+from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def _receive(receipts: Table) -> str:
     )
 
 
-ATTEMPTS = 20
+ATTEMPTS = 8
 """How often a change of people is begun again when others are faster; each time at least one of them got through."""
 
 
@@ -115,9 +115,7 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     """
     for attempt in range(ATTEMPTS):
         try:
-            async with database.begin() as conn:
-                if attempt:
-                    await stand_in_line(conn, database.tables)
+            async with database.begin() as conn, line(conn, database.tables, attempt):
                 return await act(conn)
         except Stale:
             continue

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import EventType, Hit, Signals
@@ -210,3 +211,29 @@ async def test_a_lost_connection_is_told_as_one(analytics: Analytics, by: str) -
 
     assert is_lost(told.value)
     assert "secret-cookie" not in str(told.value)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_hosts_orm_session_takes_part(analytics: Analytics, is_kept: bool) -> None:
+    """An `AsyncSession` is as good as a connection: what is said in it commits or vanishes with it."""
+    (ann,) = await seen(analytics, "ann")
+    async with AsyncSession(analytics.database.engine) as session:
+        known = await analytics.identify(ann, external_id="ann", connection=session)
+        await analytics.sale(known, amount_cents=100, currency="EUR", connection=session)
+        await (session.commit() if is_kept else session.rollback())
+    found = await analytics.visitors.get(ann)
+
+    assert (found.external_id, found.ltv) == (("ann", {"EUR": 100}) if is_kept else (None, {}))
+
+
+async def test_forty_on_one_person_all_get_through(analytics: Analytics) -> None:
+    """Whoever lost waits in line and then keeps its locks, so that nobody loses for ever; nobody is told `Busy`."""
+    names = [f"browser {number}" for number in range(40)]
+    await seen(analytics, *names)
+    ann = {"trusted": True, "event_type": EventType.IDENTIFY, "origin": "server", "phone": "+4930123456"}
+    hits = [a_hit(analytics, name, **ann) for name in names]
+    await asyncio.gather(*(analytics.ingest.now([hit]) for hit in hits))
+
+    assert (
+        len(await members(analytics, a_hit(analytics, names[0]))) == 21
+    )  # as many as `merges_per_day` lets one have
