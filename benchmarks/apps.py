@@ -8,7 +8,9 @@ the environment are attributes made on demand, so that no process starts more th
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,6 +22,11 @@ from goodanalytics import Analytics, Config
 
 SECRET = "for-benchmarks-only-" + "0" * 32
 PAGE = "<!doctype html><title>Shop</title>" + "<p>Everything for the garden, since 1931.</p>" * 44
+
+
+def spool_of(parent: int) -> Path:
+    """Where the variant `spooling` keeps hits; *parent* is the process that runs the benchmarks."""
+    return Path(tempfile.gettempdir()) / f"goodanalytics-bench-spool-{parent}"
 
 
 async def _life(receive: Any, send: Any) -> None:
@@ -77,6 +84,7 @@ _MADE: dict[str, Callable[[], Any]] = {
     "starlette_redirect": lambda: Starlette(routes=[Route("/l/{key}", _redirected)]),
     "page": _host,
     "wrapped": lambda: _analytics(worker=False).wrap(_host()),
+    "spooling": lambda: _analytics(worker=False, spool_path=spool_of(os.getppid())).wrap(_host()),
     "proxied": lambda: _analytics(worker=False, trusted_proxies=["127.0.0.1"]).wrap(_host()),
     "working": lambda: _analytics(worker=True).wrap(_host()),
 }

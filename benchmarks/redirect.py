@@ -1,32 +1,98 @@
-"""The short link: ours with its click durable, beside redirects that remember nothing. Bounds from issue 5."""
+"""
+The short link: ours with its click durable, beside redirects that remember nothing. Bounds from issue 5.
+
+PostgreSQL is not stopped for the others' sake: the database of one variant lets nobody in for a slice, which its server cannot
+tell from an outage. That slice starts when the first clicks went into the spool, and the round ends when they have left it.
+"""
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import dataclass
+
+from benchmarks.apps import spool_of
 from benchmarks.measures import Rounds, Row, Steady, Subject, ratios
-from benchmarks.rig import SCHEMA, Load, Rig
+from benchmarks.rig import SCHEMA, Load, Rig, Sample
 
 LINKS = 10_000
-MAKE_LINKS = f"""
-    INSERT INTO {SCHEMA}.links (workspace_id, id, domain, key, url, link_type, utm_source, tags, metadata, created_at, updated_at)
-    SELECT '{"0" * 8}-{"0" * 4}-{"0" * 4}-{"0" * 4}-{"0" * 12}', gen_random_uuid(), 'shop.example', n::text,
-           'https://shop.example/seeds/' || n, 'short', 'letter', ARRAY[]::text[], '{{}}', now(), now()
-    FROM generate_series(1, {LINKS}) AS n
-"""
+ALL_LINKS = 1_000_000
+STEP = 100_000
+DRAIN_SECONDS = 60
+
+
+def make_links(first: int, last: int) -> str:
+    """A statement that makes links whose keys are numbers."""
+    return f"""
+        INSERT INTO {SCHEMA}.links (workspace_id, id, domain, key, url, link_type, utm_source, rules, variants, redirect_status,
+               forward_path, forward_query, cloaked, indexed, tags, metadata, created_at, updated_at)
+        SELECT '{"0" * 8}-{"0" * 4}-{"0" * 4}-{"0" * 4}-{"0" * 12}', gen_random_uuid(), 'shop.example', n::text,
+               'https://shop.example/seeds/' || n, 'short', 'letter', '[]', '[]', 302, false, true, false, false,
+               ARRAY[]::text[], '{{}}', now(), now()
+        FROM generate_series({first}, {last}) AS n
+    """
+
+
+MAKE_LINKS = make_links(1, LINKS)
+MAKE_ALL_LINKS = tuple(make_links(n + 1, n + STEP) for n in range(0, ALL_LINKS, STEP))
+ANALYZE = f"ANALYZE {SCHEMA}.links"
 HOT = Load("link", "/l/", 64)
 MANY = Load("link", "/l/", 64, links=LINKS)
+WARM_ONE = Load("link", "/l/", 1)
+COLD_ONE = Load("link", "/l/", 1, links=ALL_LINKS)
+COLD = Load("link", "/l/", 64, links=ALL_LINKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """As `Steady`, while the variant's database lets nobody in."""
+
+    name: str
+    variant: str
+    load: Load
+    against: str
+
+    def take(self, rig: Rig, _earlier: Rounds) -> Sample:
+        self._open(rig, allowed=False)
+        try:
+            rig.drive(self.variant, self.load, 1)  # the first ones find out
+            if not self._spooled():
+                raise RuntimeError(
+                    f"{self.name}: nothing lies in {spool_of(os.getpid())}; is the database away?"
+                )
+            return rig.drive(self.variant, self.load)
+        finally:
+            self._open(rig, allowed=True)
+            deadline = time.monotonic() + DRAIN_SECONDS
+            while self._spooled():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.name}: the spool is not empty after {DRAIN_SECONDS} s")
+                time.sleep(0.05)
+
+    def _open(self, rig: Rig, *, allowed: bool) -> None:
+        rig.execute("postgres", f"ALTER DATABASE {self.variant} ALLOW_CONNECTIONS {allowed}")
+        if not allowed:
+            rig.execute(
+                "postgres",
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.variant}'",
+            )
+
+    def _spooled(self) -> bool:
+        return any(spool_of(os.getpid()).rglob("hits-*.sqlite"))
 
 
 def start(rig: Rig) -> None:
     rig.start("bare_redirect", "benchmarks.apps:bare_redirect")
     rig.start("starlette_redirect", "benchmarks.apps:starlette_redirect")
-    rig.start(
-        "redirect", "benchmarks.apps:wrapped", ours=True, prepare=(MAKE_LINKS, f"ANALYZE {SCHEMA}.links")
-    )
+    rig.start("redirect", "benchmarks.apps:wrapped", ours=True, prepare=(MAKE_LINKS, ANALYZE))
+    rig.start("spooling", "benchmarks.apps:spooling", ours=True, prepare=(MAKE_LINKS, ANALYZE))
+    rig.start("million", "benchmarks.apps:wrapped", ours=True, prepare=(*MAKE_ALL_LINKS, ANALYZE))
 
 
 def between(rig: Rig) -> None:
-    """Empty the log that nobody reads."""
-    rig.execute("redirect", f"TRUNCATE {SCHEMA}.hits")
+    """Empty the logs that nobody reads."""
+    for variant in ("redirect", "million"):
+        rig.execute(variant, f"TRUNCATE {SCHEMA}.hits")
 
 
 def rows(rounds: Rounds, unit: str) -> list[Row]:
@@ -40,6 +106,12 @@ def rows(rounds: Rounds, unit: str) -> list[Row]:
         Row("redirect with the click durable, requests/s", "bare ASGI redirect", ratios(rounds, hot, bare, "rate")),
         Row("redirect, 10,000 links evenly, requests/s", "1 hot link",
             ratios(rounds, many, hot, "rate"), 0.9, upper=1.1),
+        Row("redirect with PostgreSQL away (spool), requests/s", "with it there",
+            ratios(rounds, "redirect, away@64", "redirect, there@64", "rate"), 0.8, at_least=True),
+        Row("redirect of a cold key among 1,000,000 links, p50", "of a warm key",
+            ratios(rounds, "redirect, cold@1", "redirect, warm@1", "p50"), 4.0),
+        Row("redirect of cold keys among 1,000,000 links at 64 connections, requests/s", "of a warm key",
+            ratios(rounds, "redirect, cold@64", "redirect, warm@64", "rate")),
     ]  # fmt: skip
 
 
@@ -51,6 +123,12 @@ SUBJECT = Subject(
         Steady("starlette redirect@64", "starlette_redirect", HOT, "bare redirect@64"),
         Steady("redirect, 1 link@64", "redirect", HOT, "bare redirect@64"),
         Steady("redirect, 10,000 links@64", "redirect", MANY, "bare redirect@64"),
+        Steady("redirect, there@64", "spooling", HOT, "bare redirect@64"),
+        Outage("redirect, away@64", "spooling", HOT, "redirect, there@64"),
+        Steady("redirect, warm@1", "million", WARM_ONE, "redirect, warm@1"),
+        Steady("redirect, cold@1", "million", COLD_ONE, "redirect, warm@1"),
+        Steady("redirect, warm@64", "million", HOT, "bare redirect@64"),
+        Steady("redirect, cold@64", "million", COLD, "bare redirect@64"),
     ),
     rows,
     between,

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp
 
 from goodanalytics import environment, facade
 from goodanalytics.config import Config
+from goodanalytics.facade_links import Links
+from goodanalytics.facade_partners import Partners
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest, Worker
@@ -32,9 +34,11 @@ from goodanalytics.upkeep import Upkeep
 from goodanalytics.verbs import Verbs
 from goodanalytics.web import api, dashboard
 from goodanalytics.web.health import Health
+from goodanalytics.web.host_routes import HostRoutes
 from goodanalytics.web.house import House
 from goodanalytics.web.links import Redirect
 from goodanalytics.web.middleware import Middleware
+from goodanalytics.web.qr import Codes
 from goodanalytics.web.tracker import Tracker
 
 HostApp = Callable[..., Awaitable[None]]
@@ -50,10 +54,10 @@ class Analytics(Verbs):
         config: Everything that can be set.
 
     Attributes:
-        visitors, links, reports: What is known, to be read and managed.
+        visitors, links, partners, reports: What is known, to be read and managed.
         hooks: What the host wants to be told: `hooks.on("sale")`.
         log: Where hits are made durable.
-        tracker, redirect, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
+        tracker, redirect, qr, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
     """
 
     def __init__(self, engine_or_url: AsyncEngine | URL | str, config: Config) -> None:
@@ -64,21 +68,25 @@ class Analytics(Verbs):
         patience = None if spool is None else config.spool_after
         primary = PostgresLog(self.database, config.clock, config.new_id, patience)
         self.log = SafeLog(primary, spool, config.report)
-        self.ingest = Ingest(
-            config, self.database, self.hooks, None if config.geo_path is None else GeoReader(config.geo_path)
-        )
+        geo = None if config.geo_path is None else GeoReader(config.geo_path)
+        self.ingest = Ingest(config, self.database, self.hooks, geo)
         self.worker = Worker(self.ingest, primary)
         self.upkeep = Upkeep(config, self.database)
+        self._host_routes = HostRoutes()
         self.visitors = facade.Visitors(config, self.database)
-        self.links = facade.Links(config, self.database)
+        self.links = Links(config, self.database, self._host_routes.paths)
+        self.partners = Partners(config, self.database)
         self.reports = facade.Reports(config, self.database)
-        redirect = Redirect(config, self.database, self.log, self.hooks, is_down=lambda: self.log.is_down)
-        self.redirect: ASGIApp = redirect
+        redirect = Redirect(config, self.database, self.log, self.hooks, geo, lambda: self.log.is_down)
+        self._links = redirect
+        codes = Codes(config, redirect.catalogue)
+        self.qr: ASGIApp = codes
+        self.redirect: ASGIApp = codes.before(redirect)
         tracker = Tracker(config, self.log, redirect)
         self.tracker: ASGIApp = tracker
         self._doors = {f"{config.mount}/t/event": tracker.event}
-        self.api: ASGIApp = api.app(config, self.database, self.ingest)
-        self.dashboard: ASGIApp = dashboard.app(config, self.database)
+        self.api: ASGIApp = api.app(config, self.database, self.ingest, self.links)
+        self.dashboard: ASGIApp = dashboard.app(config, self.database, self.links)
         self.health: ASGIApp = Health(config, self.database, self.log)
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
@@ -126,6 +134,7 @@ class Analytics(Verbs):
         await schema.check(self.database)
         await self.upkeep.once()
         self.upkeep.start()
+        self._links.start()
         if self.config.worker:
             self.worker.start()
 
@@ -135,6 +144,7 @@ class Analytics(Verbs):
             if self._is_running:
                 self._is_running = False
                 await self._start.stop()
+                await self._links.stop()
                 await self.upkeep.stop()
                 await self.worker.stop()
             await self.log.stop()
@@ -169,6 +179,7 @@ class Analytics(Verbs):
 
     def wrap(self, app: HostApp) -> ASGIApp:
         """*app* with everything: middleware, our paths, and our life tied to its own."""
+        self._host_routes.add(app)
         return House(app, self.config, self.rooms, self.start, self.stop, self._doors)
 
     def middleware(self, app: HostApp) -> ASGIApp:

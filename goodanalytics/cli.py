@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 import click
@@ -278,6 +278,119 @@ def forget(
             else f"Erased {gone.visitor_id}: {gone.visitors} visitors, {gone.events} events, {gone.sessions} visits, "
             f"{gone.hits} hits that were waiting. {gone.tombstones} values are dropped from now on."
         )
+
+    _run(work())
+
+
+@main.group()
+def links() -> None:
+    """Bring short links in from elsewhere, and write them out."""
+
+
+_workspace = click.option(
+    "--workspace", type=click.UUID, help="The links' workspace; the configured one when left out."
+)
+
+
+@links.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Choice(["goodanalytics", "bitly", "dub", "kutt", "rebrandly", "shlink", "shortio", "yourls"]),
+    help="Whose export FILE is.",
+)
+@click.option("--domain", help="The host that all links get; each keeps its own when left out.")
+@click.option("--dry-run", is_flag=True, help="Only say what would become of each link.")
+@click.option(
+    "--encoding",
+    type=click.Choice(["utf-8", "utf-16", "windows-1252", "iso-8859-1"]),
+    default="utf-8",
+    show_default=True,
+    help="What a spreadsheet saved FILE as.",
+)
+@_database
+@_schema
+@_workspace
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, and no progress bar.")
+def import_links(
+    file: IO[bytes],
+    source: str,
+    domain: str | None,
+    encoding: str,
+    database: str | None,
+    schema: str,
+    workspace: UUID | None,
+    *,
+    dry_run: bool,
+    is_json: bool,
+) -> None:
+    """
+    Bring in the links of FILE, the CSV or JSON that another shortener exported; - is the standard input.
+
+    Keys, destinations, titles, tags, dates and limits are kept, counted clicks in the metadata. Each row that was changed or refused is
+    named with its reason. A second run changes nothing, so it can be stopped and started again.
+    """
+    from goodanalytics import cli_links  # noqa: PLC0415
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        try:
+            await cli_links.bring_in(
+                analytics.database, analytics.config, file, source,
+                domain=domain, encoding=encoding, workspace_id=workspace, dry_run=dry_run, is_json=is_json,
+            )  # fmt: skip
+        finally:
+            await analytics.stop()
+
+    _run(work())
+
+
+@links.command("export")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "json", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="JSON lines, one JSON list, or CSV.",
+)
+@click.option("--output", default="-", show_default=True, help="The file to write; - is the standard output.")
+@click.option(
+    "--with-passwords",
+    is_flag=True,
+    help="Write the digests of passwords too. Without them, links with a password are not read back.",
+)
+@_database
+@_schema
+@_workspace
+def export_links(
+    kind: Literal["jsonl", "json", "csv"],
+    output: str,
+    database: str | None,
+    schema: str,
+    workspace: UUID | None,
+    *,
+    with_passwords: bool,
+) -> None:
+    """Write all links with all that is said of them, archived ones too; `links import --from goodanalytics` reads it back."""
+    from goodanalytics import cli_links  # noqa: PLC0415
+
+    if with_passwords and output != "-":  # as secret as the passwords are to somebody with time
+        Path(output).touch(0o600)
+        Path(output).chmod(0o600)
+
+    async def work() -> None:
+        analytics = _analytics(_needed(database), schema=schema)
+        try:
+            with click.open_file(output, "wb", atomic=output != "-") as file:
+                await cli_links.write_out(
+                    analytics.database, file, kind,
+                    workspace_id=workspace or analytics.config.workspace, passwords=with_passwords,
+                )  # fmt: skip
+        finally:
+            await analytics.stop()
 
     _run(work())
 

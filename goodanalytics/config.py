@@ -20,8 +20,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 from goodanalytics import environment
+from goodanalytics.core.destinations import NEVER_SCHEMES, SCHEME
 from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
+from goodanalytics.core.referral import ReferralRules
 from goodanalytics.core.rules import Cookies, SessionRules, checked_host
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
@@ -95,6 +97,7 @@ _KINDS: tuple[tuple[str, type, str], ...] = (
     ("session", SessionRules, "SessionRules(timeout=timedelta(minutes=30))"),
     ("cookies", Cookies, "Cookies(max_age=timedelta(days=90))"),
     ("identity", IdentityRules, "IdentityRules(blocked=['test-user'])"),
+    ("referral", ReferralRules, "ReferralRules(window=timedelta(days=90))"),
     ("trust_browser_conversions", bool, "False"),
     ("spool_bytes", int, "256 * 1024 * 1024"),
     ("spool_after", timedelta, "timedelta(seconds=2)"),
@@ -128,6 +131,9 @@ class Config:
         mount: Path under which our HTTP rooms live.
         link_path: Path under which short links live on the app's own host.
         link_domains: Hosts all of whose paths are short links.
+        link_app_schemes: Schemes of apps (`myapp`) that links may lead to beside http and https.
+        link_frameable_hosts: Hosts whose pages may be shown in a frame by cloaked links; `*.example.com` covers
+            sub-domains. A cloaked link to any other host redirects.
         own_hosts: Hosts that are this site too (no referral from them); `*.example.com` covers sub-domains. The
             request's own host always counts.
         trusted_proxies: Networks whose `X-Forwarded-For` is believed, read from the right.
@@ -136,6 +142,7 @@ class Config:
         session: When a visit ends.
         cookies: Names and life of the cookies.
         identity: Who counts as the same person, as far as the host decides.
+        referral: Which partner a lead or sale is owed to.
         log: Where hits are made durable; `postgres`.
         spool_path: Directory on a local disk that keeps hits while the database cannot be reached, shared by all
             processes of one user; `off` keeps none. By default below the user's state directory.
@@ -168,6 +175,8 @@ class Config:
     mount: str = "/ga"
     link_path: str = "/l"
     link_domains: Sequence[str] = ()
+    link_app_schemes: Sequence[str] = ()
+    link_frameable_hosts: Sequence[str] = ()
     own_hosts: Sequence[str] = ()
     trusted_proxies: Sequence[str | type_of_network] = ()
     mode: Literal["identity"] = "identity"
@@ -175,6 +184,7 @@ class Config:
     session: SessionRules = field(default_factory=SessionRules)
     cookies: Cookies = field(default_factory=Cookies)
     identity: IdentityRules = field(default_factory=IdentityRules)
+    referral: ReferralRules = field(default_factory=ReferralRules)
     log: Literal["postgres"] = "postgres"
     spool_path: Path | Literal["off"] | None = None
     spool_bytes: int = 256 * 1024 * 1024
@@ -211,6 +221,8 @@ class Config:
         for name in (
             "previous_secret_keys",
             "link_domains",
+            "link_app_schemes",
+            "link_frameable_hosts",
             "own_hosts",
             "trusted_proxies",
             "geo_headers",
@@ -277,6 +289,12 @@ class Config:
         object.__setattr__(
             self, "own_hosts", tuple(checked_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
         )
+        object.__setattr__(
+            self,
+            "link_frameable_hosts",
+            tuple(checked_host("link_frameable_hosts", h, wildcard=True) for h in self.link_frameable_hosts),
+        )
+        object.__setattr__(self, "link_app_schemes", tuple(_scheme(s) for s in self.link_app_schemes))
         for name in ("trusted_proxies", "exclude_ips"):
             object.__setattr__(self, name, tuple(_network(name, n) for n in getattr(self, name)))
         object.__setattr__(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
@@ -328,7 +346,7 @@ class Config:
         Read every setting that is a value from the environment.
 
         Lists are separated by commas, durations are seconds, booleans are true or false, a rate can be off, *workspaces* is
-        `host=uuid,host=uuid`. Members of *session*, *cookies*, *identity* and *rate_limits* carry their group's name:
+        `host=uuid,host=uuid`. Members of *session*, *cookies*, *identity*, *referral* and *rate_limits* carry their group's name:
         `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
 
         Raises:
@@ -340,6 +358,7 @@ class Config:
             "session": SessionRules,
             "cookies": Cookies,
             "identity": IdentityRules,
+            "referral": ReferralRules,
             "rate_limits": RateLimits,
         }
         values = environment.read(groups, prefix, environ)
@@ -378,6 +397,16 @@ def _network(name: str, value: object) -> type_of_network:
         raise ConfigError(
             f"{name} has {value!r}; write an address or a network such as '10.0.0.0/8'"
         ) from None
+
+
+def _scheme(value: object) -> str:
+    scheme = str(value).lower().removesuffix("://").removesuffix(":")
+    if not SCHEME.fullmatch(scheme) or scheme in NEVER_SCHEMES:
+        raise ConfigError(
+            f"link_app_schemes has {value!r}; write the scheme of an app, such as 'myapp'. http and https are always "
+            "allowed, and those by which a browser runs or shows what stands in the address never are"
+        )
+    return scheme
 
 
 def _uuid(name: str, value: object) -> UUID:

@@ -1,49 +1,33 @@
 """
-What hosts read and manage from Python: `analytics.visitors`, `analytics.links`, `analytics.reports`.
+What hosts read and manage from Python: `analytics.visitors`, `analytics.reports`; `analytics.links` is in `facade_links`.
 
 Each method checks its workspace, opens a connection, and calls the one function of the store that knows how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import hits
-from goodanalytics.core.links import ALPHABET, KEY_LENGTH, Link, LinkType, checked_key, checked_url
+from goodanalytics.core.links import Link
 from goodanalytics.core.visitors import Visitor
-from goodanalytics.errors import Conflict, InvalidInput
-from goodanalytics.store import catalog, erasure, ledger, persons, visitors
+from goodanalytics.errors import InvalidInput
+from goodanalytics.facade_links import Links
+from goodanalytics.link_registry import as_uuid
+from goodanalytics.store import erasure, ledger, persons, visitors
 from goodanalytics.store.database import Database
 from goodanalytics.store.erasure import Forgotten
+from goodanalytics.store.link_experiments import Experiment
 from goodanalytics.store.reports import metrics
 from goodanalytics.store.reports.query import Query
 from goodanalytics.store.visitors import Attribution, Page, TimelineEntry
-
-RANDOM_KEYS = 5
-"""How many random keys are tried before giving up; two million million of them make a second try rare."""
-
-
-def as_uuid(value: Visitor | Link | UUID | str, what: str) -> UUID:
-    """
-    The id of *value*, or *value* itself as an id.
-
-    Raises:
-        InvalidInput: It is none.
-    """
-    if isinstance(value, Visitor | Link):
-        return value.id
-    try:
-        return value if isinstance(value, UUID) else UUID(str(value))
-    except ValueError:
-        raise InvalidInput(f"{what} is {value!r}; give a UUID, or what we handed out", where=what) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +135,9 @@ class Visitors:
 
         async def act(conn: AsyncConnection) -> Visitor:
             return await persons.merge(
-                conn, self.database.tables, workspace_id=self._in(workspace_id), merge_id=self.config.new_id(),
-                one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force, now=self.config.clock(),
+                conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id),
+                merge_id=self.config.new_id(), one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force,
+                now=self.config.clock(),
             )  # fmt: skip
 
         return await ledger.again(self.database, act)
@@ -219,159 +204,6 @@ class Visitors:
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
-    """The short links."""
-
-    config: Config
-    database: Database
-
-    async def create(
-        self,
-        *,
-        url: str,
-        domain: str | None = None,
-        key: str | None = None,
-        link_type: LinkType = "short",
-        utm_source: str | None = None,
-        utm_medium: str | None = None,
-        utm_campaign: str | None = None,
-        utm_content: str | None = None,
-        utm_term: str | None = None,
-        expires_at: datetime | None = None,
-        external_id: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        workspace_id: UUID | None = None,
-    ) -> Link:
-        """
-        Make a short link.
-
-        Args:
-            url: Where it leads: an absolute http or https address.
-            domain: The host that answers for it; the first of `link_domains` when left out.
-            key: What stands behind the host; random when left out.
-
-        Raises:
-            InvalidInput: A value is not usable.
-            Conflict: Domain and key, or the external id, are in use.
-        """
-        if domain is None:
-            if not self.config.link_domains:
-                raise InvalidInput(
-                    "domain is missing and no link_domains are configured; name the host", where="domain"
-                )
-            domain = self.config.link_domains[0]
-        now = self.config.clock()
-        link = Link(
-            workspace_id=workspace_id or self.config.workspace,
-            id=self.config.new_id(),
-            domain=_domain(domain),
-            key=self._random_key() if key is None else checked_key(key),
-            url=checked_url(url),
-            link_type=_link_type(link_type),
-            utm_source=hits.text(utm_source),
-            utm_medium=hits.text(utm_medium),
-            utm_campaign=hits.text(utm_campaign),
-            utm_content=hits.text(utm_content),
-            utm_term=hits.text(utm_term),
-            expires_at=_aware(expires_at, "expires_at"),
-            external_id=hits.text(external_id),
-            tags=[tag for tag in (hits.text(t) for t in tags) if tag],
-            metadata=dict(metadata or {}),
-            created_at=now,
-            updated_at=now,
-        )
-        for attempt in range(RANDOM_KEYS):
-            try:
-                async with self.database.begin() as conn:
-                    return await catalog.create_link(conn, self.database.tables, link)
-            except Conflict:
-                if key is not None or attempt == RANDOM_KEYS - 1:
-                    raise
-                link = msgspec.structs.replace(link, key=self._random_key())
-        raise AssertionError("unreachable")  # pragma: no cover  # the loop returns or raises
-
-    async def get(self, link: Link | UUID | str, *, workspace_id: UUID | None = None) -> Link | None:
-        """One link by its id, archived or not; `None` when there is none."""
-        async with self.database.connect() as conn:
-            return await catalog.get_link(
-                conn, self.database.tables, workspace_id or self.config.workspace, as_uuid(link, "link")
-            )
-
-    async def find(self, domain: str, key: str, *, workspace_id: UUID | None = None) -> Link | None:
-        """The link in use at *domain*/*key*; `None` when there is none."""
-        async with self.database.connect() as conn:
-            return await catalog.find_by_address(
-                conn, self.database.tables, workspace_id or self.config.workspace, _domain(domain), key
-            )
-
-    async def list(
-        self, *, limit: int = 50, before: Link | UUID | str | None = None, workspace_id: UUID | None = None
-    ) -> Sequence[Link]:
-        """The links in use, newest first."""
-        if not 1 <= limit <= 200:
-            raise InvalidInput(f"limit is {limit}; it must be between 1 and 200", where="limit")
-        async with self.database.connect() as conn:
-            return await catalog.list_links(
-                conn, self.database.tables, workspace_id or self.config.workspace,
-                limit=limit, before=None if before is None else as_uuid(before, "before"),
-            )  # fmt: skip
-
-    async def update(
-        self, link: Link | UUID | str, *, workspace_id: UUID | None = None, **changes: Any
-    ) -> Link:
-        """
-        Change a link's url, UTM parameters, expiry, tags or metadata. `None` clears.
-
-        Raises:
-            InvalidInput: A name is not one of those, or a value is not usable.
-            NotFound: There is no such link in use.
-        """
-        unknown = sorted(set(changes) - set(catalog.CHANGEABLE))
-        if unknown:
-            raise InvalidInput(
-                f"{unknown[0]} cannot be changed; {', '.join(catalog.CHANGEABLE)} can", where=unknown[0]
-            )
-        if "url" in changes:
-            changes["url"] = checked_url(changes["url"])
-        if "expires_at" in changes:
-            changes["expires_at"] = _aware(changes["expires_at"], "expires_at")
-        changes |= {name: hits.text(value) for name, value in changes.items() if name.startswith("utm_")}
-        async with self.database.begin() as conn:
-            return await catalog.update_link(
-                conn, self.database.tables, workspace_id or self.config.workspace, as_uuid(link, "link"), changes,
-                self.config.clock(),
-            )  # fmt: skip
-
-    async def archive(self, link: Link | UUID | str, *, workspace_id: UUID | None = None) -> Link:
-        """
-        Take a link out of use; its domain and key are free at once.
-
-        Raises:
-            NotFound: There is no such link in use.
-        """
-        async with self.database.begin() as conn:
-            return await catalog.archive_link(
-                conn, self.database.tables, workspace_id or self.config.workspace, as_uuid(link, "link"),
-                self.config.clock(),
-            )  # fmt: skip
-
-    def short_url(self, link: Link, scheme: str = "https") -> str:
-        """The address to share."""
-        path = "" if link.domain in self.config.link_domains else self.config.link_path
-        return f"{scheme}://{link.domain}{path}/{link.key}"
-
-    def _random_key(self) -> str:
-        # The low bits of a version 7 id are random; one letter takes less than six of its 62.
-        number = self.config.new_id().int & ((1 << 62) - 1)
-        letters = []
-        for _ in range(KEY_LENGTH):
-            number, index = divmod(number, len(ALPHABET))
-            letters.append(ALPHABET[index])
-        return "".join(letters)
-
-
-@dataclass(frozen=True, slots=True)
 class Reports:
     """The numbers."""
 
@@ -395,6 +227,18 @@ class Reports:
                 conn, self.database.tables, workspace_id or self.config.workspace, self.config.clock()
             )
 
+    async def experiment(
+        self,
+        link: Link | UUID | str,
+        *,
+        period: tuple[datetime, datetime] | None = None,
+        currency: str | None = None,
+        workspace_id: UUID | None = None,
+    ) -> Experiment:
+        """What the split of a link shows; see `links.experiment`, which this is."""
+        links = Links(self.config, self.database)
+        return await links.experiment(link, period=period, currency=currency, workspace_id=workspace_id)
+
     async def totals(self, days: int = 28, *, workspace_id: UUID | None = None) -> metrics.Result:
         """Visitors, visits, pageviews, leads and sales of the last *days* days."""
         now = self.config.clock()
@@ -412,26 +256,4 @@ def _reason(value: str) -> str:
     return found
 
 
-def _domain(domain: str) -> str:
-    found = (hits.text(domain) or "").lower().rstrip(".")
-    if not found or any(c in found for c in "/?#@ \\"):
-        raise InvalidInput(f"domain is {domain!r}; give a host name such as go.example.com", where="domain")
-    return found
-
-
-def _link_type(value: str) -> LinkType:
-    try:
-        return msgspec.convert(value, LinkType)  # type: ignore[no-any-return]  # msgspec reads a Literal as a type
-    except msgspec.ValidationError:
-        raise InvalidInput(
-            f"link_type is {value!r}; use short, referral or campaign", where="link_type"
-        ) from None
-
-
-def _aware(value: datetime | None, where: str) -> datetime | None:
-    if value is not None and value.tzinfo is None:
-        raise InvalidInput(f"{where} is {value!r}, without a time zone; give an aware datetime", where=where)
-    return value
-
-
-__all__ = ["Links", "Reports", "Visitors", "as_uuid"]
+__all__ = ["Reports", "Visitors", "as_uuid"]

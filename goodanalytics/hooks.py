@@ -2,14 +2,19 @@
 What the host asked to be told.
 
 `link_click` hooks run inside the redirect, all at once, within one budget, and may set cookies; a slow or failing one is cut
-off and reported. All other hooks run after the commit, each in a task of its own.
+off and reported. A plain function among them runs in a thread, for one that blocks would hold up everybody's redirects and
+could not be cut off; it runs on there, so `THREADS` that never end leave no room for others. All other hooks run after the
+commit, in the event loop, each in a task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import inspect
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +22,7 @@ from goodanalytics.core.hits import Hit
 from goodanalytics.core.plan import Outcome
 
 CLICK_BUDGET = 0.050  # seconds, for all `link_click` hooks together
+THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,14 @@ class Hooks:
         self._report = report
         self._waiting: dict[str, list[Hook]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
 
     def on(self, name: str) -> Callable[[Hook], Hook]:
         """
         Register the decorated function for *name*: an event type, such as `sale` or `link_click`.
+
+        A plain function for `link_click` is called in a thread: there is no running event loop in it. Write `async def` for one
+        that only awaits.
 
         >>> from goodanalytics.hooks import Hooks
         >>> hooks = Hooks(report=lambda error, doing: None)
@@ -68,6 +78,10 @@ class Hooks:
         if hook in self._waiting[name]:
             self._waiting[name].remove(hook)
 
+    def is_waited_for(self, name: str) -> bool:
+        """Whether any function is registered for *name*."""
+        return bool(self._waiting.get(name))
+
     def notify(self, hits: Sequence[Hit], outcomes: Sequence[Outcome]) -> None:
         """Start the hooks of what was recorded. Call after the commit."""
         for hit, outcome in zip(hits, outcomes, strict=True):
@@ -84,7 +98,8 @@ class Hooks:
         waiting = self._waiting.get("link_click", ())
         if not waiting:
             return []
-        tasks = [asyncio.ensure_future(_result(hook, Happened("link_click", hit, None))) for hook in waiting]
+        happened = Happened("link_click", hit, None)
+        tasks = [asyncio.ensure_future(self._beside(hook, happened)) for hook in waiting]
         done, late = await asyncio.wait(tasks, timeout=budget)
         for task in late:
             task.cancel()
@@ -100,6 +115,19 @@ class Hooks:
         """Wait for the hooks that are still running."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    async def _beside(self, hook: Hook, happened: Happened) -> Any:
+        """What *hook* answers, without ever holding up the event loop."""
+        if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
+            return await _result(hook, happened)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, "goodanalytics-hook")
+        context = contextvars.copy_context()
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, context.run, hook, happened)
+        return await answer if isinstance(answer, Awaitable) else answer
 
     async def _call(self, hook: Hook, happened: Happened) -> None:
         try:

@@ -29,11 +29,12 @@ from goodanalytics.core.identity import identifiers
 from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, outcome
+from goodanalytics.core.referral import news_of
 from goodanalytics.errors import Busy, DatabaseUnavailable
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import health, history, ledger
+from goodanalytics.store import commissions, health, history, ledger
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
 from goodanalytics.store.people import Stale
@@ -124,7 +125,9 @@ class Ingest:
                         if one is not None and index in understood
                     ]
                     plan = await self._plan(inner, people, recorded)
-                    await ledger.apply(inner, t, people, plan)
+                    now = self.config.clock()
+                    await ledger.apply(inner, t, people, plan, now)
+                    await commissions.record(inner, t, news_of(people, plan), self.config.referral, now)
                 outcomes |= {index: outcome(fresh[index], one) for index, one in by_index.items()}
                 return [outcomes[index] for index in range(len(hits))]
         if fresh:

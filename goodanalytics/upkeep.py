@@ -1,7 +1,8 @@
 """
-ACT: what must be done now and then so that everything else goes on: months of events ahead, the day of receipts.
+ACT: what must be done now and then so that everything else goes on: months of events ahead, the day of receipts, figures of links.
 
-Every process does it, at start and then every few hours; whoever comes second finds nothing to do.
+Every process does it; whoever comes second finds nothing to do. Partitions are made at start and then every few hours. Days of links
+are counted in the background only, from a minute after the start on: years of them may be waiting.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field
 
 from goodanalytics.config import Config
 from goodanalytics.migrations import days, partitions
+from goodanalytics.store import link_days
 from goodanalytics.store.database import Database
 
 EVERY = 6 * 60 * 60  # seconds
+FIRST_COUNT = 60  # seconds after the start
+COUNT_EVERY = 60 * 60  # seconds
 MONTHS_AHEAD = 2
 
 
@@ -41,6 +45,10 @@ class Upkeep:
             turned = await days.turn(conn, schema, now, self.config.idempotency)
         return made if turned.opened is None else [*made, turned.opened]
 
+    async def count(self) -> int:
+        """Count the days of links that are over, and anew those that changed since; how many were counted first now."""
+        return await link_days.roll_up(self.database, self.config.clock())
+
     def start(self) -> None:
         """Begin to repeat it in the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="goodanalytics upkeep")
@@ -54,9 +62,15 @@ class Upkeep:
             self._task = None
 
     async def _run(self) -> None:
+        pause = waited = FIRST_COUNT
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(pause)
             try:
-                await self.once()
+                if waited >= EVERY:
+                    waited = 0
+                    await self.once()
+                await self.count()
             except Exception as error:  # noqa: BLE001  # upkeep tries again later, whatever went wrong
-                self.config.report(error, "making and dropping partitions")
+                self.config.report(error, "making and dropping partitions, or counting the days of links")
+            pause = COUNT_EVERY
+            waited += pause

@@ -37,6 +37,8 @@ def test_settings_are_brought_into_one_form() -> None:
     """Lists, hosts, networks, ids and paths are accepted as people write them."""
     settings = config(
         link_domains=["Go.Example.com."],
+        link_app_schemes=["MyApp://", "other:"],
+        link_frameable_hosts=["*.Example.com"],
         own_hosts=["*.Example.com", "localhost:8000"],
         trusted_proxies=["10.0.0.1/8", ipaddress.ip_network("::1/128"), "192.0.2.1"],
         workspaces={"A.example": str(WORKSPACE)},
@@ -45,6 +47,8 @@ def test_settings_are_brought_into_one_form() -> None:
     )
 
     assert settings.link_domains == ("go.example.com",)
+    assert settings.link_app_schemes == ("myapp", "other")
+    assert settings.link_frameable_hosts == ("*.example.com",)
     assert settings.own_hosts == ("*.example.com", "localhost:8000")
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]
     assert settings.workspaces == {"a.example": WORKSPACE}
@@ -79,6 +83,10 @@ def test_settings_are_brought_into_one_form() -> None:
         ({"link_domains": "go.example"}, "'go.example'", "link_domains=['go.example']"),
         ({"link_domains": ["https://go.example"]}, "'https://go.example'", "without 'https://'"),
         ({"link_domains": ["*.example"]}, "'*.example'", "host name"),
+        ({"link_app_schemes": "myapp"}, "'myapp'", "link_app_schemes=['myapp']"),
+        ({"link_app_schemes": ["my app"]}, "'my app'", "'myapp'"),
+        ({"link_app_schemes": ["JavaScript:"]}, "'JavaScript:'", "never"),
+        ({"link_frameable_hosts": ["https://shop.example"]}, "'https://shop.example'", "without 'https://'"),
         ({"own_hosts": ["shop.example/path"]}, "'shop.example/path'", "path"),
         ({"own_hosts": [None]}, "None", "host name"),
         ({"trusted_proxies": ["proxy.local"]}, "'proxy.local'", "'10.0.0.0/8'"),

@@ -1,29 +1,39 @@
 """
-Where a short link leads.
+What a link is, and what a domain of links is.
 
-1. The destination is the link's own address with parameters *appended*: what stands there keeps its order and its bytes, so
-   that a signed address stays valid. A parameter that the address has already is not added again, but a UTM parameter of
-   the link replaces it.
-2. Added, in this order: the link's UTM parameters, the request's own query (which overrules the link's; bounded, without
-   ours and without click ids of ad platforms, which belong to the click itself), and exactly one `ga_id`, the click's id.
-   What would make the address longer than `MAX_DESTINATION` is left out.
-3. Nothing in a request can choose the host. The address is ASCII without blanks, as a header carries it.
+1. A link is `domain + key → url`, with everything that may change where it leads. Values are checked when written,
+   by the functions here, in `core.destinations` and in `core.link_checks`; what is read back is believed.
+2. A password is never kept and never shown: only its scrypt digest is, and only the check reads it.
+3. On a domain that is not case-sensitive a key is stored and looked up case-folded.
+
+Where it leads is decided by `core.routing`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
-from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core import urls
-from goodanalytics.core.campaigns import CLICK_IDS
-from goodanalytics.core.hits import MAX_URL, text
+from goodanalytics.core.destinations import (
+    MAX_DESTINATION,
+    MAX_PASSED,
+    NOT_PASSED,
+    UTM,
+    ascii_form,
+    checked_destination,
+    checked_url,
+    target,
+)
+from goodanalytics.core.link_checks import checked_rules, checked_variants, converted
+from goodanalytics.core.link_conditions import Hours, Rule, Variant, When
 from goodanalytics.errors import InvalidInput
 
 KEY = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -32,21 +42,36 @@ ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 KEY_LENGTH = 7  # 57^7 is two million million
 
-NOT_PASSED = frozenset({"ga_id", "via", "ref", "qr", "s", *CLICK_IDS})
-"""Parameters that mean something to us and nothing to the destination; compared as `urls.parameters` reads names."""
+MAX_CLICKS = 2**31 - 1  # what a PostgreSQL integer holds
+MAX_APPS = 50  # of a domain, and certificates of an app
+MAX_PASSWORD = 128  # characters
 
-MAX_PASSED = 10
-MAX_PASSED_NAME = 64  # characters
-MAX_PASSED_VALUE = 512  # characters
-MAX_DESTINATION = 8_000  # bytes; nginx and Apache read header lines of 8 KiB, the header's name among them
-
-UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_SCRYPT = (2**14, 8, 5)  # n, r, p
+_IOS_APP = re.compile(r"[A-Z0-9]{10}\.[A-Za-z0-9.-]{1,155}")
+_PACKAGE = re.compile(r"(?=.{1,255}$)[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+")
+_FINGERPRINT = re.compile(r"[0-9A-F]{2}(?::[0-9A-F]{2}){31}")
 
 LinkType = Literal["short", "referral", "campaign"]
+RedirectStatus = Literal[301, 302, 307, 308]
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A short link, as its row."""
+    """
+    A short link, as its row.
+
+    Attributes:
+        rules: Tried in order; the first whose conditions hold decides.
+        variants: A split of those whom no rule and no app address takes; `url` is then nobody's destination.
+        starts_at, expires_at: From the first moment on, until just before the second.
+        expired_url: Where a link that is over leads; `None` is the domain's.
+        max_clicks: Uses after which the link is over; 1 makes it a one-time link.
+        password_hash: See `password_hash()`; never shown.
+        forward_path: Whether what stands behind the key goes below the destination's path.
+        forward_query: Whether the request's parameters are passed on.
+        cloaked: Whether the destination is shown in a frame, under the short address.
+        indexed: Whether search engines may list the short address.
+        og_title, og_description, og_image: The card that social networks show; without any they read the destination's.
+    """
 
     workspace_id: UUID
     id: UUID
@@ -54,12 +79,32 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     url: str
     link_type: LinkType = "short"
+    title: str | None = None
+    notes: str | None = None
+    folder: str | None = None
     utm_source: str | None = None
     utm_medium: str | None = None
     utm_campaign: str | None = None
     utm_content: str | None = None
     utm_term: str | None = None
+    ios_url: str | None = None
+    android_url: str | None = None
+    rules: list[Rule] = []
+    variants: list[Variant] = []
+    starts_at: datetime | None = None
     expires_at: datetime | None = None
+    expired_url: str | None = None
+    max_clicks: int | None = None
+    password_hash: str | None = None
+    redirect_status: RedirectStatus = 302
+    forward_path: bool = False
+    forward_query: bool = True
+    cloaked: bool = False
+    indexed: bool = False
+    og_title: str | None = None
+    og_description: str | None = None
+    og_image: str | None = None
+    partner_id: UUID | None = None
     external_id: str | None = None
     tags: list[str] = []
     metadata: dict[str, Any] = {}
@@ -67,14 +112,97 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Link:
+        """The link of a *row*, whose `rules` and `variants` are plain JSON."""
+        values = dict(row)
+        values["rules"] = msgspec.convert(values.get("rules") or [], list[Rule])
+        values["variants"] = msgspec.convert(values.get("variants") or [], list[Variant])
+        return cls(**values)
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns of the link; `from_row` reads them back."""
+        return msgspec.structs.asdict(self) | {
+            "rules": msgspec.to_builtins(self.rules),
+            "variants": msgspec.to_builtins(self.variants),
+        }
+
     def is_expired(self, now: datetime) -> bool:
         """Whether the link's time is over; at the very moment it is."""
         return self.expires_at is not None and now >= self.expires_at
 
     @property
+    def has_password(self) -> bool:
+        """Whether a password is asked for."""
+        return self.password_hash is not None
+
+    @property
     def utm(self) -> list[tuple[str, str]]:
         """The link's own UTM parameters."""
         return [(name, value) for name in UTM if (value := getattr(self, name))]
+
+
+class AndroidApp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    An app that may open the domain's links, for `assetlinks.json`.
+
+    Attributes:
+        package_name: `com.example.app`.
+        sha256_fingerprints: Of its signing certificates: 32 bytes in hex, divided by colons.
+    """
+
+    package_name: str
+    sha256_fingerprints: list[str]
+
+
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What holds for all links of a host; a host without a row has the defaults.
+
+    Attributes:
+        root_url: Where the domain's root leads.
+        not_found_url: Where a key leads that no link has.
+        expired_url: Where a link leads that is over and says nothing itself.
+        case_sensitive: Whether `A` and `a` are two keys.
+        ios_app_ids: `TEAMID.bundle`, for `apple-app-site-association`.
+    """
+
+    workspace_id: UUID
+    host: str
+    root_url: str | None = None
+    not_found_url: str | None = None
+    expired_url: str | None = None
+    case_sensitive: bool = True
+    ios_app_ids: list[str] = []
+    android_apps: list[AndroidApp] = []
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Domain:
+        """The domain of a *row*, whose `android_apps` are plain JSON."""
+        values = dict(row)
+        values["android_apps"] = msgspec.convert(values.get("android_apps") or [], list[AndroidApp])
+        return cls(**values)
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns of the domain; `from_row` reads them back."""
+        return msgspec.structs.asdict(self) | {"android_apps": msgspec.to_builtins(self.android_apps)}
+
+    def stored_key(self, key: str) -> str:
+        """*key* as it is stored and looked up on this domain."""
+        return key if self.case_sensitive else key.casefold()
+
+
+def destination(link: Link, query: str, click_id: UUID) -> str:
+    """
+    The address that a click on *link* leads to when neither a rule nor a variant decides; see `core.routing`.
+
+    Args:
+        query: Of the request, as it came.
+        click_id: Becomes `ga_id`.
+    """
+    return target(link.url, link.utm).address(click_id, query if link.forward_query else "")
 
 
 def checked_key(key: str) -> str:
@@ -89,82 +217,132 @@ def checked_key(key: str) -> str:
     return key
 
 
-def checked_url(url: str, where: str = "url") -> str:
+def checked_status(status: int) -> RedirectStatus:
     """
-    *url* as a destination.
+    *status* as that of a redirect.
 
     Raises:
-        InvalidInput: It is not an absolute http or https address.
+        InvalidInput: It is not 301, 302, 307 or 308.
     """
-    address = text(url, MAX_URL + 1) or ""
-    try:
-        parts = urlsplit(address)
-        is_web = (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and urls.parts(address).host is not None
-        )
-    except ValueError:
-        is_web = False
-    if not is_web or len(address.encode()) > MAX_URL or any(c.isspace() for c in address) or "\\" in address:
+    for known in get_args(RedirectStatus):
+        if status == known and not isinstance(status, bool):
+            return known  # type: ignore[no-any-return]  # get_args does not tell which words it found
+    raise InvalidInput(
+        f"redirect_status is {status!r}; it must be 301, 302, 307 or 308", where="redirect_status"
+    )
+
+
+def checked_max_clicks(most: int | None) -> int | None:
+    """
+    *most* uses of a link; `None` is no limit.
+
+    Raises:
+        InvalidInput: It is not a whole number from 1 to 2,147,483,647.
+    """
+    if most is not None and (
+        not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MAX_CLICKS
+    ):
         raise InvalidInput(
-            f"{where} is {address[:80]!r}; it must be an absolute http or https address of at most {MAX_URL} bytes, "
-            "such as https://example.com/page",
-            where=where,
+            f"max_clicks is {most!r}; it must be a whole number from 1 on, or nothing for no limit",
+            where="max_clicks",
         )
-    return address
+    return most
 
 
-def destination(link: Link, query: str, click_id: UUID) -> str:
+def checked_ios_app_ids(ids: Sequence[str]) -> list[str]:
     """
-    The address that a click on *link* leads to.
+    *ids* of apps that may open the domain's links on iOS (Apple, "Supporting associated domains").
+
+    Raises:
+        InvalidInput: One is not `TEAMID.bundle`, or there are more than 50.
+    """
+    found = list(dict.fromkeys(ids))
+    _check_count(found, "ios_app_ids")
+    for number, one in enumerate(found):
+        if not isinstance(one, str) or not _IOS_APP.fullmatch(one):
+            raise InvalidInput(
+                f"ios_app_ids[{number}] is {one!r:.80}; write the team and the bundle, such as ABCDE12345.com.example.app",
+                where=f"ios_app_ids[{number}]",
+            )
+    return found
+
+
+def checked_android_apps(apps: Sequence[AndroidApp | Mapping[str, Any]]) -> list[AndroidApp]:
+    """
+    *apps* that may open the domain's links on Android (Google, "Digital Asset Links").
+
+    Raises:
+        InvalidInput: One lacks a package name or a fingerprint of its certificate, or there are more than 50.
+    """
+    _check_count(apps, "android_apps")
+    found = []
+    for number, one in enumerate(apps):
+        where = f"android_apps[{number}]"
+        app = converted(one, AndroidApp, where)
+        if not _PACKAGE.fullmatch(app.package_name):
+            raise InvalidInput(
+                f"{where}.package_name is {app.package_name[:80]!r}; write the app's id, such as com.example.app",
+                where=f"{where}.package_name",
+            )
+        prints = [one.upper() for one in app.sha256_fingerprints]
+        if not 1 <= len(prints) <= MAX_APPS or not all(map(_FINGERPRINT.fullmatch, prints)):
+            raise InvalidInput(
+                f"{where}.sha256_fingerprints must list the SHA-256 of each signing certificate as 32 bytes in hex divided "
+                "by colons, such as 14:6D:…",
+                where=f"{where}.sha256_fingerprints",
+            )
+        found.append(AndroidApp(package_name=app.package_name, sha256_fingerprints=prints))
+    return found
+
+
+def _check_count(found: Sequence[object], where: str) -> None:
+    if len(found) > MAX_APPS:
+        raise InvalidInput(f"{where} has {len(found)} entries; at most {MAX_APPS} are kept", where=where)
+
+
+def password_hash(password: str, salt: bytes) -> str:
+    """
+    What is kept of a *password*: `scrypt$n$r$p$salt$hash`. Takes some 50 ms: call it in a thread.
+
+    The parameters are one of the choices of OWASP's Password Storage Cheat Sheet that need 16 MiB.
 
     Args:
-        query: Of the request, as it came.
-        click_id: Becomes `ga_id`.
+        salt: 16 random bytes.
+
+    Raises:
+        InvalidInput: The password is empty, or longer than 128 characters.
     """
-    address, hash_mark, fragment = link.url.partition("#")
-    base, _, own = address.partition("?")
-    utm = dict(link.utm)
-    kept = [part for part in own.split("&") if own and not _names(part) & ({"ga_id"} | utm.keys())]
-    present = {unquote_plus(part.partition("=")[0]) for part in kept}
-    passed = {name: value for name, value in _passed(query) if name not in present}
-    bridge = f"ga_id={click_id}"
-    room = MAX_DESTINATION - len(ascii_form(f"{base}?{'&'.join([*kept, bridge])}{hash_mark}{fragment}"))
-    added: list[str] = []
-    for name, value in ({name: value for name, value in utm.items() if name not in passed} | passed).items():
-        part = f"{quote_plus(name)}={quote_plus(value)}"
-        if len(part) < room:
-            room -= len(part) + 1
-            added.append(part)
-    return ascii_form(f"{base}?{'&'.join([*kept, *added, bridge])}{hash_mark}{fragment}")
+    if not 1 <= len(password) <= MAX_PASSWORD:
+        raise InvalidInput(f"password must have 1 to {MAX_PASSWORD} characters", where="password")
+    n, r, p = _SCRYPT
+    return f"scrypt${n}${r}${p}${salt.hex()}${_scrypt(password, n, r, p, salt).hex()}"
 
 
-def ascii_form(address: str) -> str:
-    """*address* as a header may carry it: whatever is not printable ASCII percent-encoded (RFC 9110, section 10.2.2)."""
-    return "".join(c if "!" <= c <= "~" else quote(c, safe="", errors="replace") for c in address)
+def opens(password: str, kept: str) -> bool:
+    """Whether *password* is the one that `password_hash` *kept*. Takes some 50 ms: call it in a thread."""
+    _, n, r, p, salt, digest = kept.split("$")
+    if len(password) > MAX_PASSWORD:
+        return False
+    found = _scrypt(password, int(n), int(r), int(p), bytes.fromhex(salt))
+    return hmac.compare_digest(found, bytes.fromhex(digest))
 
 
-def _passed(query: str) -> Iterable[tuple[str, str]]:
-    """What of the request's query goes on to the destination: bounded, first value of each name."""
-    seen: set[str] = set()
-    for part in query.split("&", 200)[:200]:
-        name, _, value = part.partition("=")
-        name, value = unquote_plus(name), unquote_plus(value)
-        usable = (
-            name
-            and len(name) <= MAX_PASSED_NAME
-            and len(value) <= MAX_PASSED_VALUE
-            and (name + value).isprintable()
-        )
-        if not usable or name in seen or _names(part) & NOT_PASSED:
-            continue
-        seen.add(name)
-        yield name, value
-        if len(seen) == MAX_PASSED:
-            return
+def _scrypt(password: str, n: int, r: int, p: int, salt: bytes) -> bytes:
+    # The same letter may come composed or not, as the keyboard has it.
+    plain = unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+    return hashlib.scrypt(plain, salt=salt, n=n, r=r, p=p, maxmem=64 * 1024 * 1024, dklen=32)
 
 
-def _names(part: str) -> set[str]:
-    """The names that *part* of a query has for whoever lands with it: other case and `name[]` are the same."""
-    return {name for name, _ in urls.parameters(f"?{part}")}
+def link_json(link: Link, short_url: str) -> dict[str, Any]:
+    """The link as REST, webhooks and exports show it. Times are ISO 8601 in UTC; the password is only said to be there."""
+    shown = msgspec.to_builtins(link)
+    del shown["password_hash"], shown["workspace_id"]
+    return {**shown, "has_password": link.has_password, "short_url": short_url}
+
+
+__all__ = [
+    "ALPHABET", "KEY", "KEY_LENGTH", "MAX_APPS", "MAX_CLICKS", "MAX_DESTINATION", "MAX_PASSED", "MAX_PASSWORD", "NOT_PASSED", "UTM",
+    "AndroidApp", "Domain", "Hours", "Link", "LinkType", "RedirectStatus", "Rule", "Variant", "When", "ascii_form",
+    "checked_android_apps", "checked_destination", "checked_ios_app_ids", "checked_key", "checked_max_clicks", "checked_rules",
+    "checked_status", "checked_url", "checked_variants", "destination", "link_json", "opens", "password_hash",
+]  # fmt: skip

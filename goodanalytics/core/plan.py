@@ -152,6 +152,13 @@ class Plan:
         return [self._whole(key) for key in self._touched]
 
     @property
+    def joined(self) -> set[RowKey]:
+        """The rows, new or changed, that belong to the person of an older row."""
+        return {(row.workspace_id, row.id) for row in self.visitors if row.id != row.canonical_id} | {
+            (row.workspace_id, row.id) for row in self.members if row.id != row.canonical_id
+        }
+
+    @property
     def members(self) -> list[Member]:
         """Rows that only came to another person or name, by id; nothing else of them is loaded."""
         keys = self._people.changed - self._touched.keys()

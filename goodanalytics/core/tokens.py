@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Use = Literal["identity", "conversion"]
+Use = Literal["identity", "conversion", "unlock", "referral"]
 
 
 def sign(secret_key: str, use: Use, claims: Mapping[str, Any], now: datetime, life: timedelta) -> str:

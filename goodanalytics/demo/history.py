@@ -20,7 +20,6 @@ from goodanalytics.demo.crowd import LINKS, ShortLink
 from goodanalytics.demo.figures import Figures
 from goodanalytics.demo.traffic import generate
 from goodanalytics.errors import Conflict
-from goodanalytics.store.catalog import find_by_address, update_link
 
 if TYPE_CHECKING:
     from goodanalytics.analytics import Analytics
@@ -99,12 +98,9 @@ async def _link(analytics: Analytics, wanted: ShortLink, asked: Mapping[str, Any
     """
     domain = asked["shop_host"].partition(":")[0]
     url = f"http://{asked['shop_host']}{wanted.path}"
-    tables, workspace = analytics.database.tables, analytics.config.workspace
-    async with analytics.database.begin() as connection:
-        link = await find_by_address(connection, tables, workspace, domain, wanted.key)
-        if link is not None and link.url != url and "demo" in link.metadata:
-            now = analytics.config.clock()
-            link = await update_link(connection, tables, workspace, link.id, {"url": url}, now)
+    link = await analytics.links.find(domain, wanted.key)
+    if link is not None and link.url != url and "demo" in link.metadata:
+        link = await analytics.links.update(link, url=url)
     if link is None:
         link = await analytics.links.create(
             domain=domain,

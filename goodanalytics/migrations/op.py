@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any, Protocol
 
 
@@ -15,3 +16,8 @@ class Op(Protocol):
     def get_context(self) -> Any:
         """Alembic's `MigrationContext`."""
         ...
+
+
+def run(op: Op, statement: str) -> None:
+    """Run one *statement*, written with the indentation of the code around it."""
+    op.execute(dedent(statement).strip())

@@ -11,9 +11,9 @@ Rules
 
 from __future__ import annotations
 
-from textwrap import dedent
-
+from goodanalytics.migrations import v01_links
 from goodanalytics.migrations.op import Op
+from goodanalytics.migrations.op import run as _run
 
 TABLES = (
     "schema_version",
@@ -29,7 +29,7 @@ TABLES = (
     "events_default",
     "receipts",
     "receipts_default",
-    "links",
+    *v01_links.TABLES,
     "hits",
     "rejected_hits",
 )
@@ -63,7 +63,7 @@ def up(op: Op, schema: str) -> None:
     )
     _make_people(op, ga)
     _make_visits(op, ga)
-    _make_links(op, ga)
+    v01_links.make(op, ga)
     _make_log(op, ga)
 
 
@@ -360,50 +360,6 @@ def _make_visits(op: Op, ga: str) -> None:
     _run(op, f"CREATE TABLE {ga}.receipts_default PARTITION OF {ga}.receipts DEFAULT")
 
 
-def _make_links(op: Op, ga: str) -> None:
-    _run(
-        op,
-        f"""
-        CREATE TABLE {ga}.links (
-            workspace_id  uuid         NOT NULL,
-            id            uuid         NOT NULL,
-            domain        text         NOT NULL,
-            key           text         NOT NULL,
-            url           text         NOT NULL,
-            link_type     text         NOT NULL,
-            utm_source    text,
-            utm_medium    text,
-            utm_campaign  text,
-            utm_content   text,
-            utm_term      text,
-            expires_at    timestamptz,
-            external_id   text,
-            tags          text[]       NOT NULL,
-            metadata      jsonb        NOT NULL,
-            archived_at   timestamptz,
-            created_at    timestamptz  NOT NULL,
-            updated_at    timestamptz  NOT NULL,
-            CONSTRAINT links_pkey PRIMARY KEY (workspace_id, id),
-            CONSTRAINT links_link_type CHECK (link_type IN ('short', 'referral', 'campaign'))
-        )
-    """,
-    )
-    # Archiving a link frees its address and its external id for another one.
-    _run(
-        op,
-        f"""
-        CREATE UNIQUE INDEX links_address ON {ga}.links (workspace_id, domain, key) WHERE archived_at IS NULL
-    """,
-    )
-    _run(
-        op,
-        f"""
-        CREATE UNIQUE INDEX links_external_id ON {ga}.links (workspace_id, external_id)
-            WHERE external_id IS NOT NULL AND archived_at IS NULL
-    """,
-    )
-
-
 def _make_log(op: Op, ga: str) -> None:
     # A queue: each row is inserted once, deleted soon and never updated, so pages are filled (fillfactor would be lost
     # space) and what matters is that dead rows go at once: a claim walks over every dead index entry at the head.
@@ -438,7 +394,3 @@ def _make_log(op: Op, ga: str) -> None:
         )
     """,
     )
-
-
-def _run(op: Op, statement: str) -> None:
-    op.execute(dedent(statement).strip())

@@ -13,6 +13,7 @@ Whoever loses a race for an identity rolls back to before the visitors and decid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,7 +32,7 @@ from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store import counting
+from goodanalytics.store import counting, link_days
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
 from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
@@ -125,9 +126,9 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     raise Busy(f"Others changed the same visitors {ATTEMPTS} times meanwhile. Try again")
 
 
-async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) -> None:
+async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan, now: datetime) -> None:
     """
-    Write everything that a batch changes.
+    Write everything that a batch changes; *now* tells which days of links are over.
 
     Raises:
         Stale: Another batch bound one of the identities first.
@@ -151,6 +152,9 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan) ->
     await record_sessions(conn, t, sessions)
     await _write(conn, counting.update_of(t.sessions, counting.OF_SESSION), going_on)
     await record_events(conn, t, plan)
+    await link_days.touch(conn, t, plan.events, now)
+    if people.merges:
+        await link_days.touch_people(conn, t, plan.joined)
 
 
 async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:

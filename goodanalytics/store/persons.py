@@ -24,7 +24,7 @@ from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
 from goodanalytics.core.visitors import Visitor, fold
 from goodanalytics.errors import Conflict, NotFound
-from goodanalytics.store import audit, ledger, reclassify
+from goodanalytics.store import audit, commissions, ledger, link_days, reclassify
 from goodanalytics.store.database import run
 from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
@@ -34,6 +34,7 @@ async def merge(
     conn: AsyncConnection,
     t: Tables,
     *,
+    config: Config,
     workspace_id: UUID,
     merge_id: UUID,
     one: UUID,
@@ -87,6 +88,7 @@ async def merge(
     await _move(
         conn, t, workspace_id, {r.id: row.winner_id for r in persons[loser]} | {row.winner_id: row.winner_id}
     )
+    await commissions.resettle(conn, t, workspace_id, [winner], config.referral, now)
     await audit.note(
         conn, t, workspace_id=workspace_id, note_id=merge_id, at=now, actor=actor, action="visitors.merge",
         subject=str(row.winner_id), reason=reason, details={"loser_id": str(row.loser_id), "force": force},
@@ -150,6 +152,7 @@ async def unmerge(
         workspace_id,
         {row.id: canonical[row.id] for row in rows.values() if row.canonical_id != canonical[row.id]},
     )
+    await commissions.resettle(conn, t, workspace_id, canonical, config.referral, now)
     await conn.execute(
         update(t.merges)
         .where(m.workspace_id == workspace_id, m.id == merge_id)
@@ -206,6 +209,7 @@ async def _move(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical:
         ids=list(canonical),
         persons=list(canonical.values()),
     )
+    await link_days.touch_people(conn, t, {(workspace_id, visitor_id) for visitor_id in canonical})
 
 
 def _person(rows: list[Visitor]) -> Visitor:

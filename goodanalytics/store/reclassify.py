@@ -31,7 +31,7 @@ from goodanalytics.core.plan import ClickFacts, SessionPolicy
 from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Click, Past, Row, changes
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import Busy
-from goodanalytics.store import ledger
+from goodanalytics.store import commissions, ledger, link_days
 from goodanalytics.store.database import Database, as_json, run
 from goodanalytics.store.history import sessions_of
 from goodanalytics.store.people import Stale, lock_persons
@@ -187,6 +187,11 @@ async def _correct(
                     found.gone += one.gone
                     found.visitors += one.visitors
                 await write(conn, database.tables, workspace_id, found)
+                if found.events:
+                    judged = {row["visitor_id"] for row in found.events}
+                    await commissions.resettle(
+                        conn, database.tables, workspace_id, judged, config.referral, config.clock()
+                    )
                 return found
         except Stale:
             continue
@@ -270,6 +275,8 @@ async def _clicks(
 async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Changes) -> None:
     """Write *found* over what is stored. The people are locked since `load_past`."""
     if found.events:
+        changed = {(workspace_id, row["visitor_id"]) for row in found.events}
+        await link_days.touch_people(conn, t, changed)
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         kinds = ", ".join(f'"{name}" {t.events.c[name].type.compile(dialect)}' for name in (*_KEY, *_WRITTEN))
         sets = ", ".join(f'"{name}" = r."{name}"' for name in _WRITTEN)
@@ -279,6 +286,7 @@ async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Cha
             f"UPDATE {t.events} e SET {sets} FROM json_to_recordset(CAST(:rows AS json)) AS r ({kinds}) WHERE {same}",
             rows=as_json([{name: row[name] for name in (*_KEY, *_WRITTEN)} for row in found.events]),
         )
+        await link_days.touch_people(conn, t, changed)  # their events may carry other links now
     await ledger.record_sessions(conn, t, found.sessions)
     if found.gone:
         await run(

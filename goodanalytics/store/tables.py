@@ -21,9 +21,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    Column,
     Date,
-    DateTime,
     Index,
     Integer,
     LargeBinary,
@@ -35,37 +33,18 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
+from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from goodanalytics.core.hits import EventType
+from goodanalytics.store import link_tables
+from goodanalytics.store.columns import column as _column
+from goodanalytics.store.columns import time as _time
+from goodanalytics.store.columns import words as _words
 
 SCHEMA_VERSION = 1
 """The version that this code reads and writes."""
 
 STATUSES = ("anonymous", "identified", "lead", "customer", "churned")
-LINK_TYPES = ("short", "referral", "campaign")
-
-
-def _column(
-    name: str, kind: Any, writer: str, *, null: bool = False, default: str | None = None
-) -> Column[Any]:
-    return Column(
-        name,
-        kind,
-        nullable=null,
-        # SQLAlchemy makes a sequence for a lone integer key unless told not to (rule 3).
-        autoincrement=False,
-        server_default=None if default is None else text(default),
-        info={"writer": writer},
-    )
-
-
-def _time(name: str, writer: str, *, null: bool = False) -> Column[Any]:
-    return _column(name, DateTime(timezone=True), writer, null=null)
-
-
-def _words(name: str, words: tuple[str, ...] | list[str]) -> str:
-    return f"{name} IN ({', '.join(repr(str(word)) for word in words)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +71,15 @@ class Tables:
     events: Table
     receipts: Table
     links: Table
+    domains: Table
+    link_changes: Table
+    link_uses: Table
+    link_days: Table
+    link_days_closed: Table
+    link_days_touched: Table
+    partners: Table
+    referrals: Table
+    commissions: Table
     hits: Table
     rejected_hits: Table
 
@@ -220,7 +208,16 @@ def build(schema: str) -> Tables:
             postgresql_partition_by="RANGE (day)",
             **tenant,
         ),
-        links=_links(metadata, tenant),
+        links=link_tables.links(metadata, tenant),
+        domains=link_tables.domains(metadata, tenant),
+        link_changes=link_tables.link_changes(metadata, tenant),
+        link_uses=link_tables.link_uses(metadata, tenant),
+        link_days=link_tables.link_days(metadata, tenant),
+        link_days_closed=link_tables.link_days_closed(metadata, tenant),
+        link_days_touched=link_tables.link_days_touched(metadata, tenant),
+        partners=link_tables.partners(metadata, tenant),
+        referrals=link_tables.referrals(metadata, tenant),
+        commissions=link_tables.commissions(metadata, tenant),
         hits=Table(
             "hits",
             metadata,
@@ -383,48 +380,4 @@ def _events(metadata: MetaData, scope: dict[str, Any]) -> Table:
     )
 
 
-def _links(metadata: MetaData, scope: dict[str, Any]) -> Table:
-    writer = "catalog.create_link"
-    return Table(
-        "links",
-        metadata,
-        _column("workspace_id", Uuid, writer),
-        _column("id", Uuid, writer),
-        _column("domain", Text, writer),
-        _column("key", Text, writer),
-        _column("url", Text, writer),
-        _column("link_type", Text, writer),
-        _column("utm_source", Text, writer, null=True),
-        _column("utm_medium", Text, writer, null=True),
-        _column("utm_campaign", Text, writer, null=True),
-        _column("utm_content", Text, writer, null=True),
-        _column("utm_term", Text, writer, null=True),
-        _time("expires_at", writer, null=True),
-        _column("external_id", Text, writer, null=True),
-        _column("tags", ARRAY(Text), writer),
-        _column("metadata", JSONB, writer),
-        _time("archived_at", "catalog.archive_link", null=True),
-        _time("created_at", writer),
-        _time("updated_at", "catalog.update_link"),
-        PrimaryKeyConstraint("workspace_id", "id", name="links_pkey"),
-        CheckConstraint(_words("link_type", LINK_TYPES), name="links_link_type"),
-        Index(
-            "links_address",
-            "workspace_id",
-            "domain",
-            "key",
-            unique=True,
-            postgresql_where=text("archived_at IS NULL"),
-        ),
-        Index(
-            "links_external_id",
-            "workspace_id",
-            "external_id",
-            unique=True,
-            postgresql_where=text("external_id IS NOT NULL AND archived_at IS NULL"),
-        ),
-        **scope,
-    )
-
-
-__all__ = ["LINK_TYPES", "SCHEMA_VERSION", "STATUSES", "Tables", "build"]
+__all__ = ["SCHEMA_VERSION", "STATUSES", "Tables", "build"]

@@ -24,9 +24,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core.limits import Exceeded
+from goodanalytics.facade_links import Links
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api_events, api_persons, api_visitors, limits, openapi, problems, reference
+from goodanalytics.web import (
+    api_domains,
+    api_events,
+    api_experiments,
+    api_links,
+    api_partners,
+    api_persons,
+    api_visitors,
+    limits,
+    openapi,
+    problems,
+    reference,
+)
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.operations import Call, Operation, Room, authenticate, credential, permit
 
@@ -40,6 +53,10 @@ OPERATIONS: tuple[Operation, ...] = (
     api_persons.FORGET,
     *_VISITORS[_AFTER_ONE:],
     *api_persons.OPERATIONS,
+    *api_links.OPERATIONS,
+    *api_domains.OPERATIONS,
+    *api_partners.OPERATIONS,
+    *api_experiments.OPERATIONS,
 )
 """Everything that the room does, in the order of the reference. Operations of one path stand together."""
 
@@ -48,9 +65,14 @@ _PUBLIC = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "no
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def app(config: Config, database: Database, ingest: Ingest) -> ASGIApp:
-    """The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan."""
-    room = Room(config, database, ingest)
+def app(config: Config, database: Database, ingest: Ingest, links: Links | None = None) -> ASGIApp:
+    """
+    The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan.
+
+    Args:
+        links: Which know the host's routes; others know of none.
+    """
+    room = Room(config, database, ingest, links or Links(config, database))
     gate = Gate(config, "api")
     routes = [
         Route(path, _endpoint(room, gate, tuple(of_path)), methods=methods)

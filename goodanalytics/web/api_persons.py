@@ -135,8 +135,8 @@ async def merge(call: Call) -> Response:
 
     async def act(conn: Any) -> Any:
         return await persons.merge(
-            conn, call.room.database.tables, workspace_id=call.workspace_id, merge_id=call.room.config.new_id(), one=one,
-            other=body.other_id, reason=reason, actor=call.principal.name or None, force=body.force, now=call.now,
+            conn, call.room.database.tables, config=call.room.config, workspace_id=call.workspace_id,
+            merge_id=call.room.config.new_id(), one=one, other=body.other_id, reason=reason, actor=call.principal.name or None, force=body.force, now=call.now,
         )  # fmt: skip
 
     return answer((await _done(call, act)).to_json())

@@ -1,5 +1,5 @@
 """
-The dashboard: `app(config, database)`, an ASGI app of server-rendered pages, mounted below `{config.mount}/dashboard`.
+The dashboard: `app(config, database, links)`, an ASGI app of server-rendered pages, mounted below `{config.mount}/dashboard`.
 
 Rules of this file
 1. Closed until the host opens it: without `dashboard_auth`, and whenever that answers anything but `True`, nothing is shown.
@@ -14,7 +14,7 @@ Rules of this file
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -35,6 +35,7 @@ from goodanalytics.errors import (
     NotFound,
     SchemaError,
 )
+from goodanalytics.facade_links import Links
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
 from goodanalytics.web import dashboard_asked as asking
@@ -43,11 +44,14 @@ from goodanalytics.web import dashboard_forms as forms
 from goodanalytics.web import dashboard_person as person_page
 from goodanalytics.web import dashboard_rendering as rendering
 from goodanalytics.web.dashboard_asked import Asked
+from goodanalytics.web.dashboard_domains import DomainPages
 from goodanalytics.web.dashboard_figures import Figures
+from goodanalytics.web.dashboard_links import LinkPages, Respond
 
 PEOPLE_ON_OVERVIEW: Final = 8
 PEOPLE_ON_PAGE: Final = 50
 ENTRIES_ON_PAGE: Final = 100
+_NOBODY: Final = "There is no such visitor in this workspace."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,13 @@ Page = Callable[[Call], Awaitable[tuple[str, dict[str, Any]]]]
 """Reads what a page shows: the template's name and its values."""
 
 
-def app(config: Config, database: Database) -> ASGIApp:
-    """The dashboard of *database*, for those whom `config.dashboard_auth` lets in."""
+def app(config: Config, database: Database, links: Links | None = None) -> ASGIApp:
+    """
+    The dashboard of *database*, for those whom `config.dashboard_auth` lets in.
+
+    Args:
+        links: Which know the host's routes; others know of none.
+    """
     pages: Mapping[str, Page] = {
         "/": _overview,
         "/sources": _sources,
@@ -105,11 +114,17 @@ def app(config: Config, database: Database) -> ASGIApp:
         "/visitors": _visitors,
         "/visitors/{visitor_id}": _visitor,
     }
+    known = links or Links(config, database)
+    responders: Sequence[tuple[str, Mapping[str, Respond]]] = (
+        *((path, {"GET": _reading(config, database, page)}) for path, page in pages.items()),
+        ("/visitors/{visitor_id}/split", {"POST": _splitting(config, database)}),
+        *LinkPages(known).routes,
+        *DomainPages(known).routes,
+    )
     inner = Starlette(
         routes=[
             Route("/static/{name}", rendering.static),
-            *(Route(path, _endpoint(config, database, page)) for path, page in pages.items()),
-            Route("/visitors/{visitor_id}/split", _splitting(config, database), methods=["POST"]),
+            *(Route(path, _endpoint(config, found), methods=list(found)) for path, found in responders),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -125,26 +140,30 @@ def app(config: Config, database: Database) -> ASGIApp:
     return rooted
 
 
-def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(config: Config, by_method: Mapping[str, Respond]) -> Respond:
+    """What of *by_method* the request asks for, for those who may; whatever goes wrong ends on a page."""
+
     async def endpoint(request: Request) -> Response:
         doing = f"answering {request.method} {request.url.path}"
+        is_read = request.method in ("GET", "HEAD")
         try:
             refusal = await _refusal(config, request)
+            if refusal is None and not is_read and (reason := forms.refusal(request)) is not None:
+                refusal = Refusal(403, "Not from here", reason)
         except Exception as error:  # noqa: BLE001  # rule 1: whatever the host's callback raises, the door stays shut
             config.report(error, doing)
             refusal = _BROKEN_DOOR
         if refusal is not None:
             return _refused(request, refusal)
         try:
-            asked = asking.read(request.query_params.multi_items(), config.clock())
-            async with database.connect() as conn:
-                workspace_id = config.workspace_of(request.headers.get("host", ""))
-                name, shown = await page(Call(request, config, database, conn, workspace_id, asked))
-            return rendering.page(request, name, {"asked": asked, **shown})
+            return await by_method["GET" if is_read else request.method](request)
         except InvalidInput as error:
-            return _wrong(request, config, error)
-        except NotFound:
-            return _refused(request, Refusal(404, "Not found", "There is no such visitor in this workspace."))
+            if is_read:
+                return _wrong(request, config, error)
+            return _refused(request, Refusal(400, "Not understood", str(error)))
+        except (NotFound, Conflict) as error:
+            title = "Not found" if isinstance(error, NotFound) else "Not possible"
+            return _refused(request, Refusal(error.status_hint, title, str(error)))
         except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
             config.report(error, doing)
             return _refused(request, _failure(error))
@@ -152,20 +171,23 @@ def _endpoint(config: Config, database: Database, page: Page) -> Callable[[Reque
     return endpoint
 
 
-def _splitting(config: Config, database: Database) -> Callable[[Request], Awaitable[Response]]:
+def _reading(config: Config, database: Database, page: Page) -> Respond:
+    """Show what *page* reads over one connection."""
+
+    async def respond(request: Request) -> Response:
+        asked = asking.read(request.query_params.multi_items(), config.clock())
+        async with database.connect() as conn:
+            workspace_id = config.workspace_of(request.headers.get("host", ""))
+            name, shown = await page(Call(request, config, database, conn, workspace_id, asked))
+        return rendering.page(request, name, {"asked": asked, **shown})
+
+    return respond
+
+
+def _splitting(config: Config, database: Database) -> Respond:
     """Take a merge back, for somebody who pressed the button on the person's page."""
 
-    async def endpoint(request: Request) -> Response:
-        doing = f"answering {request.method} {request.url.path}"
-        try:
-            refusal = await _refusal(config, request) or forms.refusal(request)
-        except Exception as error:  # noqa: BLE001  # rule 1: whatever the host's callback raises, the door stays shut
-            config.report(error, doing)
-            refusal = _BROKEN_DOOR
-        if isinstance(refusal, str):
-            refusal = Refusal(403, "Not from here", refusal)
-        if refusal is not None:
-            return _refused(request, refusal)
+    async def respond(request: Request) -> Response:
         try:
             typed = await forms.read(request)
             visitor_id, merge_id = forms.ids(request.path_params["visitor_id"], typed.get("merge_id", ""))
@@ -175,13 +197,10 @@ def _splitting(config: Config, database: Database) -> Callable[[Request], Awaita
             return _refused(request, Refusal(error.status_hint, "Nothing to split", str(error)))
         except InvalidInput as error:
             return _refused(request, Refusal(400, "Say why", str(error)))
-        except Exception as error:  # noqa: BLE001  # rule 3: our own failures end here, on a page
-            config.report(error, doing)
-            return _refused(request, _failure(error))
         root = request.scope.get("root_path", "")
         return Response(status_code=303, headers={"Location": f"{root}/visitors/{visitor_id}#why"})
 
-    return endpoint
+    return respond
 
 
 _BROKEN_DOOR = Refusal(
@@ -269,14 +288,14 @@ async def _visitor(call: Call) -> tuple[str, dict[str, Any]]:
     try:
         visitor_id = UUID(call.request.path_params["visitor_id"])
     except ValueError:
-        raise NotFound from None
+        raise NotFound(_NOBODY) from None
     order = call.typed.get("order") or "oldest"
     if order not in ("oldest", "newest"):
         raise InvalidInput(f"{order!r:.80} is no order. Use oldest or newest", where="order")
     of = (call.conn, call.database.tables, call.workspace_id, visitor_id)
     person = await visitors.get(*of)
     if person is None:
-        raise NotFound
+        raise NotFound(_NOBODY)
     after = call.typed.get("after") or None
     timeline = await visitors.timeline(
         *of, limit=ENTRIES_ON_PAGE, after=after, newest_first=order == "newest"

@@ -135,6 +135,7 @@ PANELS: tuple[Panel, ...] = (
         "Short links",
         ("link",),
         {"clicks": "Clicks", "unique_clicks": "People"},
+        "/links",
         only=(Filter("link", "is_not", (None,)),),
     ),
     Panel("Countries", ("country",), _VISITORS),
@@ -206,10 +207,10 @@ class Figures:
         )
         times = [self.asked.local(row[0]) for row in found.rows]
         return Graph(
-            chart=charts.draw([self._on_axis(at) for at in times], series),
+            chart=charts.draw([on_axis(self.asked, at) for at in times], series),
             names=tuple(one.name for one in series),
             rows=tuple(
-                (self._in_full(at), (row[1], row[2])) for at, row in zip(times, found.rows, strict=True)
+                (in_full(self.asked, at), (row[1], row[2])) for at, row in zip(times, found.rows, strict=True)
             ),
             interval=self.asked.interval,
         )
@@ -256,27 +257,31 @@ class Figures:
             share=charts.share(record[next(iter(panel.metrics))], most),
         )
 
-    def _on_axis(self, at: datetime) -> str:
-        match self.asked.interval:
-            case "hour":
-                return f"{at:%H:%M}"
-            case "day":
-                return words.day_in_short(at)
-            case "month":
-                return words.month(at)
-            case _:
-                assert_never(self.asked.interval)
 
-    def _in_full(self, at: datetime) -> str:
-        match self.asked.interval:
-            case "hour":
-                return f"{words.day(at)}, {at:%H:%M}"
-            case "day":
-                return words.day(at)
-            case "month":
-                return words.month(at)
-            case _:
-                assert_never(self.asked.interval)
+def on_axis(asked: Asked, at: datetime) -> str:
+    """What stands below the chart at *at*, a time in the page's zone."""
+    match asked.interval:
+        case "hour":
+            return f"{at:%H:%M}"
+        case "day":
+            return words.day_in_short(at)
+        case "month":
+            return words.month(at)
+        case _:
+            assert_never(asked.interval)
+
+
+def in_full(asked: Asked, at: datetime) -> str:
+    """*at*, a time in the page's zone, as the chart's table says it."""
+    match asked.interval:
+        case "hour":
+            return f"{words.day(at)}, {at:%H:%M}"
+        case "day":
+            return words.day(at)
+        case "month":
+            return words.month(at)
+        case _:
+            assert_never(asked.interval)
 
 
 def in_words(metric: str, value: Any) -> list[str]:
@@ -351,4 +356,6 @@ __all__ = [
     "Row",
     "Tile",
     "Top",
+    "in_full",
+    "on_axis",
 ]

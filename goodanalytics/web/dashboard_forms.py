@@ -21,6 +21,7 @@ from goodanalytics.store import ledger, persons
 from goodanalytics.store.database import Database
 
 MAX_FORM: Final = 4_096  # bytes
+MAX_FIELDS: Final = 5_000
 
 
 def refusal(request: Request) -> str | None:
@@ -34,19 +35,26 @@ def refusal(request: Request) -> str | None:
     return "Only this dashboard's own page may ask for that, and your browser does not say which page did."
 
 
-async def read(request: Request) -> dict[str, str]:
+async def read(request: Request, most: int = MAX_FORM) -> dict[str, str]:
     """
     The form's values; of several with one name the first.
 
+    Args:
+        most: Bytes that a form may take.
+
     Raises:
-        InvalidInput: It is longer than any form of ours.
+        InvalidInput: It is longer, or has more fields than any form of ours.
     """
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MAX_FORM:
-            raise InvalidInput(f"The form is longer than {MAX_FORM} bytes; give a shorter reason")
-    return dict(reversed(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)))
+        if len(body) > most:
+            raise InvalidInput(f"The form is longer than {most} bytes; write less")
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidInput(f"The form has more than {MAX_FIELDS} fields; send fewer") from None
+    return dict(reversed(pairs))
 
 
 def ids(visitor_id: str, merge_id: str) -> tuple[UUID, UUID]:

@@ -41,6 +41,9 @@ STATIC: Final[Mapping[str, str]] = {
 }
 STATIC_AGE: Final = 3_600  # seconds
 
+_PICTURES: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""Opened by itself, an SVG is a page; this one may look as it does, and do nothing."""
+
 _HERE = Path(__file__).parent
 
 
@@ -61,6 +64,12 @@ def page(request: Request, template: str, shown: Mapping[str, Any], status: int 
         )
     )
     return Response(html, status, HEADERS, "text/html; charset=utf-8")
+
+
+def picture(body: bytes, kind: str) -> Response:
+    """*body*, a file of *kind* svg or png that we drew, as an answer to a page of ours."""
+    media_type = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return Response(body, headers={**HEADERS, "Content-Security-Policy": _PICTURES}, media_type=media_type)
 
 
 async def static(request: Request) -> Response:
@@ -120,4 +129,4 @@ def _templates() -> Environment:
     return made
 
 
-__all__ = ["POLICY", "page", "static"]
+__all__ = ["POLICY", "page", "picture", "static"]

@@ -9,6 +9,7 @@ on the first request, once.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from goodanalytics.config import Config
 from goodanalytics.web import path_below, rooted
 from goodanalytics.web.middleware import Middleware
-from goodanalytics.web.reading import headers_of
 
 Call = Callable[[], Awaitable[None]]
 
@@ -43,9 +43,11 @@ class House:
         self._guest = Middleware(app, config)
         self._config = config
         self._rooms = dict(sorted(rooms.items(), key=lambda room: -len(room[0])))
-        self._fronts = tuple(self._rooms)
         self._doors = dict(doors or {})
         self._link_domains = frozenset(config.link_domains)
+        self._heads: dict[str, list[tuple[str, ASGIApp]]] = defaultdict(list)
+        for prefix, room in self._rooms.items():
+            self._heads[_head(prefix)].append((prefix, room))
         self._start = start
         self._stop = stop
         self._is_started = False
@@ -73,14 +75,15 @@ class House:
         below = path_below(scope)
         if below == scope["path"] and below in self._doors:
             return self._doors[below], scope
-        if below.startswith(self._fronts):
-            for prefix, room in self._rooms.items():
-                if (inside := rooted(scope, prefix)) is not None:
-                    return room, inside
+        for prefix, room in self._heads.get(_head(below), ()):
+            if (inside := rooted(scope, prefix)) is not None:
+                return room, inside
         return None
 
     def _is_link_domain(self, scope: Scope) -> bool:
-        host = headers_of(scope["headers"]).get("host", "").lower()
+        host = next(
+            (value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"), ""
+        )
         return not {host, host.partition(":")[0]}.isdisjoint(self._link_domains)
 
     async def _start_late(self) -> None:
@@ -123,6 +126,11 @@ class House:
 
 
 RETRY_START = 5.0  # seconds between two late starts
+
+
+def _head(path: str) -> str:
+    """The first step of *path*, which tells nearly every request that it is for the host."""
+    return path[1:].partition("/")[0]
 
 
 class _HostLife:

@@ -81,7 +81,7 @@ def _types(operations: Sequence[Operation]) -> list[Any]:
     found: list[Any] = [Problem]
     for operation in operations:
         found += [kind for kind in (operation.body, operation.query) if kind is not None]
-        found += [given.body for given in operation.answers.values()]
+        found += [given.body for given in operation.answers.values() if given.body is not None]
         found += operation.path_types.values()
     return list(dict.fromkeys(found))
 
@@ -156,7 +156,11 @@ def _responses(operation: Operation, schema_of: Mapping[Any, dict[str, Any]]) ->
     told: dict[str, Any] = {
         str(status): {
             "description": given.description,
-            "content": {"application/json": {"schema": schema_of[given.body]}},
+            **(
+                {}
+                if given.body is None
+                else {"content": {"application/json": {"schema": schema_of[given.body]}}}
+            ),
         }
         for status, given in operation.answers.items()
     }

@@ -25,6 +25,7 @@ from goodanalytics.config import Config, Principal
 from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
+from goodanalytics.facade_links import Links
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.web.problems import Refusal
@@ -40,6 +41,7 @@ class Room:
     config: Config
     database: Database
     ingest: Ingest
+    links: Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status that an operation answers with, and what its body holds."""
+    """A status that an operation answers with, and what its body holds; `None` for no body."""
 
     description: str
-    body: type
+    body: type | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class Operation:
         keyed: Whether `Idempotency-Key` means something to it.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     name: str
     summary: str

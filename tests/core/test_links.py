@@ -1,32 +1,38 @@
-"""Where a short link leads."""
+"""What a link is, and what a domain of links is."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote_plus, urlsplit
 from uuid import UUID
 
+import msgspec
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from goodanalytics.core import urls
-from goodanalytics.core.campaigns import CLICK_IDS
 from goodanalytics.core.links import (
     ALPHABET,
-    MAX_DESTINATION,
+    AndroidApp,
+    Domain,
+    Hours,
     Link,
-    ascii_form,
+    Rule,
+    Variant,
+    When,
+    checked_android_apps,
+    checked_ios_app_ids,
     checked_key,
-    checked_url,
+    checked_max_clicks,
+    checked_status,
     destination,
+    link_json,
+    opens,
+    password_hash,
 )
 from goodanalytics.errors import InvalidInput
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 CLICK = UUID("0190a000-0000-7000-8000-000000000001")
-STRANGER = "0190ffff-0000-7000-8000-00000000ffff"
+FINGERPRINT = ":".join(["0a"] * 32)
 
 
 def link(url: str = "https://shop.test/p", **facts: Any) -> Link:
@@ -42,96 +48,6 @@ def link(url: str = "https://shop.test/p", **facts: Any) -> Link:
     )
 
 
-def leads_to(url: str = "https://shop.test/p", query: str = "", **facts: Any) -> str:
-    """The destination without the click's id, which must be the last parameter."""
-    address, hash_mark, fragment = destination(link(url, **facts), query, CLICK).partition("#")
-    bridge = f"ga_id={CLICK}"
-    assert address.endswith(bridge)
-    return address[: -len(bridge)].rstrip("?&") + hash_mark + fragment
-
-
-@pytest.mark.parametrize(
-    ("url", "query", "utm", "expected"),
-    [
-        pytest.param("https://shop.test", "", {}, "https://shop.test", id="nothing else"),
-        pytest.param("https://shop.test/?b=2&a=1", "", {}, "https://shop.test/?b=2&a=1", id="order kept"),
-        pytest.param("https://shop.test/?flag&e=", "", {}, "https://shop.test/?flag&e=", id="a flag stays a flag"),
-        pytest.param("https://shop.test/?a=1&a=2", "", {}, "https://shop.test/?a=1&a=2", id="repeated names stay"),
-        pytest.param("https://shop.test/?s=a%2Bb+c%20d&x=%zz", "", {}, "https://shop.test/?s=a%2Bb+c%20d&x=%zz", id="bytes kept"),
-        pytest.param("https://shop.test/?a=1&&b=2", "", {}, "https://shop.test/?a=1&&b=2", id="also odd ones"),
-        pytest.param("https://shop.test/p?a=1#top", "", {}, "https://shop.test/p?a=1#top", id="fragment kept"),
-        pytest.param("https://shop.test/#/r?x=1", "", {}, "https://shop.test/#/r?x=1", id="hash route kept"),
-        pytest.param("https://shop.test/?ga_id=old&a=1", "", {}, "https://shop.test/?a=1", id="an old ga_id goes"),
-        pytest.param("https://shop.test/?GA_ID=old&ga_id[]=x", "", {}, "https://shop.test/", id="in any spelling"),
-        pytest.param("https://shop.test/", "", {"utm_source": "n l"}, "https://shop.test/?utm_source=n+l", id="link's UTM"),
-        pytest.param("https://shop.test/?utm_source=a&b=1", "", {"utm_source": "l"}, "https://shop.test/?b=1&utm_source=l", id="link beats address"),
-        pytest.param("https://shop.test/", "utm_source=r", {"utm_source": "l"}, "https://shop.test/?utm_source=r", id="request beats link"),
-        pytest.param("https://shop.test/?utm_source=a", "utm_source=r", {"utm_source": "l"}, "https://shop.test/?utm_source=r", id="request beats both"),
-        pytest.param("https://shop.test/?utm_source=a", "utm_source=r", {}, "https://shop.test/?utm_source=a", id="address alone stays"),
-        pytest.param("https://shop.test/?a=1", "a=2&b=3", {}, "https://shop.test/?a=1&b=3", id="address beats request"),
-        pytest.param("https://shop.test/", "b=2&a=1", {"utm_medium": "m"}, "https://shop.test/?utm_medium=m&b=2&a=1", id="in their order"),
-        pytest.param("https://shop.test/", "a=1&a=2", {}, "https://shop.test/?a=1", id="first of a name"),
-        pytest.param("https://shop.test/", "n=%C3%A9&p=a%20b%26c", {}, "https://shop.test/?n=%C3%A9&p=a+b%26c", id="encoded again"),
-    ],
-)  # fmt: skip
-def test_parameters_are_appended(url: str, query: str, utm: dict[str, str], expected: str) -> None:
-    """The address stays as it is; UTM, then what was asked with, then the click."""
-    assert leads_to(url, query, **utm) == expected
-
-
-def test_with_nothing_else_only_the_click_is_added() -> None:
-    """The plainest link has exactly one parameter."""
-    assert destination(link("https://shop.test/p"), "", CLICK) == f"https://shop.test/p?ga_id={CLICK}"
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        *(f"{name}=x" for name in ("via", "ref", "qr", "s")),
-        *(f"{name}=x" for name in CLICK_IDS),
-        "GCLID=x",
-        f"ga_id={STRANGER}",
-        f"GA_ID={STRANGER}",
-        f"ga_id[]={STRANGER}",
-        f"g%61_id={STRANGER}",
-        "=x",
-        "",
-        "&&&",
-        "a" * 65 + "=x",
-        "a=" + "x" * 513,
-        "a=%0d%0aSet-Cookie:x=1",
-        "a%00=1",
-        "a=%e2%80%ae",
-    ],
-)
-def test_what_is_not_passed_on(query: str) -> None:
-    """Our own parameters, click ids of platforms, what is too long and what nobody can print stay behind."""
-    assert leads_to(query=query) == "https://shop.test/p"
-
-
-def test_ten_parameters_are_passed_on() -> None:
-    """The first ten that may pass do; 64 characters of name and 512 of value are allowed."""
-    query = "&".join(["gclid=x", *(f"p{n}=1" for n in range(15))])
-
-    assert leads_to(query=query) == "https://shop.test/p?" + "&".join(f"p{n}=1" for n in range(10))
-    assert leads_to(query="a" * 64 + "=" + "x" * 512).endswith("x" * 512)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://shop.test/straße?q=日本", "https://shop.test/stra%C3%9Fe?q=%E6%97%A5%E6%9C%AC"),
-        ("https://shop.test/a#día", "https://shop.test/a#d%C3%ADa"),
-        ("https://shop.test/a%20b", "https://shop.test/a%20b"),
-        ("https://shop.test/\r\nSet-Cookie: x=1", "https://shop.test/%0D%0ASet-Cookie:%20x=1"),
-        ("https://shop.test/\x00\ud800", "https://shop.test/%00%3F"),
-    ],
-)
-def test_the_address_fits_a_header(url: str, expected: str) -> None:
-    """Other letters are percent-encoded, and so are line breaks, should one ever get this far."""
-    assert leads_to(url) == expected
-
-
 def test_a_link_expires_at_its_moment() -> None:
     """From its time on a link is over; without a time it never is."""
     second = timedelta(seconds=1)
@@ -142,6 +58,93 @@ def test_a_link_expires_at_its_moment() -> None:
         True,
     ]
     assert not link().is_expired(NOW + timedelta(days=10_000))
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, f"https://shop.test/p?b=2&ga_id={CLICK}"),
+        ({"utm_medium": "m"}, f"https://shop.test/p?utm_medium=m&b=2&ga_id={CLICK}"),
+        ({"forward_query": False}, f"https://shop.test/p?ga_id={CLICK}"),
+        ({"utm_source": None, "utm_term": ""}, f"https://shop.test/p?b=2&ga_id={CLICK}"),
+    ],
+)
+def test_destination(facts: dict[str, Any], expected: str) -> None:
+    """A link's own address gets its UTM parameters and, if it forwards any, the request's."""
+    assert destination(link(**facts), "b=2", CLICK) == expected
+
+
+def test_a_link_is_read_back_from_its_row() -> None:
+    """Rules and variants are plain JSON in a row; what was written is read."""
+    rule = Rule(
+        url="https://a.test/",
+        when=When(after=NOW, hours=Hours("09:00", "17:00", weekdays=[1]), traits={"plan": "pro"}),
+    )
+    full = link(
+        rules=[rule],
+        variants=[
+            Variant(url="https://b.test/", name="B"),
+            Variant(url="https://c.test/", weight=3, name="C"),
+        ],
+    )
+    row = full.to_row()
+
+    assert msgspec.json.decode(msgspec.json.encode(row["rules"])) == row["rules"]
+    assert Link.from_row(row) == full
+    assert Link.from_row({**row, "rules": None, "variants": None}) == link()
+
+
+def test_a_domain_is_read_back_from_its_row() -> None:
+    """Its apps are plain JSON in a row; what was written is read."""
+    app = AndroidApp(package_name="com.example.app", sha256_fingerprints=[FINGERPRINT.upper()])
+    domain = Domain(
+        workspace_id=UUID(int=7), host="go.test", android_apps=[app], ios_app_ids=["ABCDE12345.com.example"]
+    )
+
+    assert Domain.from_row(domain.to_row()) == domain
+    assert isinstance(domain.to_row()["android_apps"][0], dict)
+
+
+@pytest.mark.parametrize(("case_sensitive", "expected"), [(True, "SALE-x"), (False, "sale-x")])
+def test_the_case_rule_of_a_domain(case_sensitive: bool, expected: str) -> None:
+    """Where case makes no difference, a key is folded before it is stored or looked up."""
+    assert (
+        Domain(workspace_id=UUID(int=7), host="go.test", case_sensitive=case_sensitive).stored_key("SALE-x")
+        == expected
+    )
+
+
+def test_json_of_a_link() -> None:
+    """The password's digest is not in it, only that there is one; times and rules are plain JSON."""
+    shown = link_json(link(password_hash="scrypt$secret", starts_at=NOW, tags=["a"]), "https://go.test/a")
+
+    assert "secret" not in str(shown)
+    assert not {"password_hash", "password", "workspace_id"} & shown.keys()
+    assert (shown["has_password"], shown["short_url"], shown["starts_at"]) == (
+        True,
+        "https://go.test/a",
+        "2026-11-01T00:00:00Z",
+    )
+    assert link_json(link(), "https://go.test/a")["has_password"] is False
+    assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
+
+
+def test_passwords() -> None:
+    """The right password opens, in whatever form its letters were composed; the digest does not hold it."""
+    kept = password_hash("Zoë’s geheim", bytes(16))
+
+    assert kept.startswith(f"scrypt$16384$8$5${'00' * 16}$")
+    assert [opens(p, kept) for p in ("Zoë’s geheim", "Zoe\u0308’s geheim", "zoë’s geheim", "", "x" * 10_000)] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+    assert password_hash("Zoë’s geheim", bytes([1] * 16)) != kept
+
+
+@pytest.mark.parametrize("password", ["", "x" * 129])
+def test_unusable_passwords(password: str) -> None:
+    """An empty password protects nothing, and an endless one costs time."""
+    with pytest.raises(InvalidInput, match="1 to 128"):
+        password_hash(password, bytes(16))
 
 
 @pytest.mark.parametrize("key", ["a", "A-b_9", "x" * 255, ALPHABET])
@@ -159,85 +162,79 @@ def test_unusable_keys(key: str) -> None:
     assert caught.value.where == "key"
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://shop.test",
-        "http://shop.test:8080/p?a=1#x",
-        "https://shop.test/ü",
-        "https://münchen.test/",
-        "https://[2001:db8::1]/",
-    ],
-)
-def test_usable_destinations(url: str) -> None:
-    """Any absolute http or https address will do."""
-    assert checked_url(url) == url
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_usable_statuses(status: int) -> None:
+    """These four redirect."""
+    assert checked_status(status) == status
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "not-a-url", "ftp://shop.test/", "javascript:alert(1)", "data:text/html,x", "https://", "http:/no-host", "//shop.test/",
-        "/path", "https://shop.test/a b", "https://shop.test/\r\nX: 1", "https://a\\@shop.test/", "https://[::1", "https://shop.test:99999/",
-        "https://" + "a" * 300 + ".test/", "https://shop.test/" + "x" * 2_083, "https://shop.test/" + "ü" * 1_500,
-    ],
-)  # fmt: skip
-def test_unusable_destinations(url: str) -> None:
-    """What no browser could open, or no header carry, is refused."""
-    with pytest.raises(InvalidInput, match="absolute http or https"):
-        checked_url(url)
+@pytest.mark.parametrize("status", [200, 300, 303, 304, 404, True, 302.5])
+def test_unusable_statuses(status: int) -> None:
+    """No other one does."""
+    with pytest.raises(InvalidInput, match="301, 302, 307 or 308"):
+        checked_status(status)
 
 
-# Laws ----------------------------------------------------------------------------------------------------------------
-
-words = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
-long_words = st.text(st.sampled_from("aé日🙂"), min_size=200, max_size=255)
-destinations = st.builds(
-    lambda path, query, fragment: f"https://shop.test/{path}" + (f"?{query}" if query else "") + (f"#{fragment}" if fragment else ""),
-    words,
-    words | st.sampled_from(["a=1&b=2", "ga_id=x&a", "x=1;ga_id=2", "a&&b", "q=" + "ü" * 900]),
-    words,
-).filter(lambda url: _is_usable(url))  # fmt: skip
-queries = st.lists(
-    st.tuples(words | st.sampled_from(["ga_id", "GA_ID", "ga_id[]", "utm_source", "https://evil.test"]), words | long_words), max_size=14
-).map(lambda pairs: "&".join(f"{quote_plus(n)}={quote_plus(v)}" for n, v in pairs)) | st.text(max_size=60)  # fmt: skip
+@pytest.mark.parametrize("most", [None, 1, 2**31 - 1])
+def test_usable_limits(most: int | None) -> None:
+    """One use or more, or no limit."""
+    assert checked_max_clicks(most) == most
 
 
-def _is_usable(url: str) -> bool:
-    try:
-        return checked_url(url) == url
-    except InvalidInput:
-        return False
+@pytest.mark.parametrize("most", [0, -1, 2**31, True, 1.5, "3"])
+def test_unusable_limits(most: Any) -> None:
+    """A link that nobody may use, or a limit that the database cannot hold, is refused."""
+    with pytest.raises(InvalidInput, match="max_clicks"):
+        checked_max_clicks(most)
 
 
-@settings(deadline=None, max_examples=300)
-@given(destinations, queries, st.none() | words.map(str.strip) | long_words, st.none() | long_words)
-@example(
-    "https://shop.test/?q=" + "ü" * 900,
-    "&".join(f"p{n}=" + "%F0%9F%99%82" * 255 for n in range(10)),
-    "🙂" * 255,
-    "🙂" * 255,
-)
-@example("https://shop.test/", f"x=1;ga_id={STRANGER}", None, None)
-def test_laws_of_the_destination(url: str, query: str, source: str | None, term: str | None) -> None:
-    """Own host, own path, own query and fragment; one ga_id, read back by the landing; ASCII; at most 8 kB."""
-    found = destination(link(url, utm_source=source, utm_term=term), query, CLICK)
-    before, after = urlsplit(ascii_form(url)), urlsplit(found)
+def test_usable_apps() -> None:
+    """Ids of apps are kept once each, fingerprints in capitals as Android writes them."""
+    app = {"package_name": "com.example.app_2", "sha256_fingerprints": [FINGERPRINT]}
 
-    assert (after.scheme, after.netloc, after.path) == (before.scheme, before.netloc, before.path)
-    assert after.fragment == before.fragment
-    assert found.isascii()
-    assert found.isprintable()
-    assert " " not in found
-    assert len(found) <= MAX_DESTINATION
-    in_query = urls.parameters(found.partition("#")[0])
-    assert [value for name, value in in_query if name == "ga_id"] == [str(CLICK)]
-    replaced = {name for name, value in (("utm_source", source), ("utm_term", term)) if value}
-    own = [
-        p
-        for p in before.query.split("&")
-        if before.query and not {n for n, _ in urls.parameters(f"?{p}")} & {"ga_id", *replaced}
+    assert checked_ios_app_ids(["ABCDE12345.com.example.App-1"] * 2) == ["ABCDE12345.com.example.App-1"]
+    assert checked_android_apps([app]) == [
+        AndroidApp(package_name="com.example.app_2", sha256_fingerprints=[FINGERPRINT.upper()])
     ]
-    assert after.query.startswith("&".join(own))
-    passed = parse_qsl(after.query.removeprefix("&".join(own)), keep_blank_values=True)
-    assert len(passed) <= 10 + 5 + 1
+
+
+@pytest.mark.parametrize(
+    "found", ["", "com.example", "abcde12345.com.example", "ABCDE12345.", "ABCDE12345.a/b", 7]
+)
+def test_unusable_ios_apps(found: Any) -> None:
+    """An id without team and bundle is refused, and the message shows one."""
+    with pytest.raises(InvalidInput, match="ABCDE12345") as caught:
+        checked_ios_app_ids(["ABCDE12345.com.example", found])
+
+    assert caught.value.where == "ios_app_ids[1]"
+
+
+@pytest.mark.parametrize(
+    ("app", "where"),
+    [
+        ({"package_name": "app", "sha256_fingerprints": [FINGERPRINT]}, "android_apps[0].package_name"),
+        ({"package_name": "com.1x", "sha256_fingerprints": [FINGERPRINT]}, "android_apps[0].package_name"),
+        ({"package_name": "com.example", "sha256_fingerprints": []}, "android_apps[0].sha256_fingerprints"),
+        (
+            {"package_name": "com.example", "sha256_fingerprints": [FINGERPRINT[:-1]]},
+            "android_apps[0].sha256_fingerprints",
+        ),
+        ({"package_name": "com.example"}, "android_apps[0]"),
+        (
+            {"package_name": "com.example", "sha256_fingerprints": [1]},
+            "android_apps[0].sha256_fingerprints[0]",
+        ),
+    ],
+)
+def test_unusable_android_apps(app: dict[str, Any], where: str) -> None:
+    """An app that Android could not check is refused; the error says where."""
+    with pytest.raises(InvalidInput) as caught:
+        checked_android_apps([app])
+
+    assert caught.value.where == where
+
+
+def test_a_domain_has_at_most_fifty_apps() -> None:
+    """The files that phones fetch stay small."""
+    with pytest.raises(InvalidInput, match="at most 50"):
+        checked_ios_app_ids([f"ABCDE12345.app{n}" for n in range(51)])

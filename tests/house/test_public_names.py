@@ -19,24 +19,25 @@ from goodanalytics.cli import main
 
 PROMISED = {
     "Analytics": "from_env",
-    "analytics": "wrap middleware lifespan tracker redirect api dashboard start stop migrate drain is_running config hooks.on "
+    "analytics": "wrap middleware lifespan tracker redirect qr api dashboard start stop migrate drain is_running config hooks.on "
     "visitor resolve identify reset track lead sale identity_token conversion_token __aenter__ __aexit__",
     "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
-    "analytics.links": "create get list update archive",
-    "analytics.reports": "query realtime",
+    "analytics.links": "create upsert get find list update archive create_many upsert_many update_many archive_many history stats totals experiment "
+    "clicks short_url set_domain get_domain domains share_urls qr import_ export",
+    "analytics.partners": "create update pause close review get by_code by_token list referred commissions stats",
+    "analytics.reports": "query realtime experiment",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
     "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path",
 }
 LATER = {
-    "analytics": "qr refund platforms webhooks live",
+    "analytics": "refund platforms webhooks live",
     "analytics.visitors": "export",
-    "analytics.links": "stats clicks share_urls qr import_ export",
-    "analytics.reports": "funnel retention journeys attribution experiment",
+    "analytics.reports": "funnel retention journeys attribution",
     "config": "bots retention platforms dispatch_policy hooks",
 }
-COMMANDS = ["demo", "doctor", "forget", "migrate", "replay", "worker"]
+COMMANDS = ["demo", "doctor", "forget", "links", "migrate", "replay", "worker"]
 COMMANDS_LATER = [
-    "export", "import", "keys", "links", "platforms", "retention", "serve", "visitor",
+    "export", "import", "keys", "platforms", "retention", "serve", "visitor",
 ]  # fmt: skip
 ERRORS = [
     "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",

@@ -357,7 +357,7 @@ async def test_a_link_in_memory_leads_on_though_the_database_never_answers(
             )
             clock.advance(timedelta(minutes=5))
             answers = [(await client.get("/l/known")).status_code]
-            monkeypatch.setattr("goodanalytics.web.links.LOOK_UP_SECONDS", 365 * 24 * 60 * 60)
+            monkeypatch.setattr("goodanalytics.web.link_catalogue.LOOK_UP_SECONDS", 365 * 24 * 60 * 60)
             answers += [(await client.get("/l/known")).status_code for _ in range(19)]
         await conn.close()
         await drained(analytics)

@@ -21,6 +21,13 @@ WRITERS = {
     "erasure": "goodanalytics.store.erasure",
     "audit": "goodanalytics.store.audit",
     "catalog": "goodanalytics.store.catalog",
+    "link_domains": "goodanalytics.store.link_domains",
+    "link_history": "goodanalytics.store.link_history",
+    "link_uses": "goodanalytics.store.link_uses",
+    "link_days": "goodanalytics.store.link_days",
+    "partners": "goodanalytics.store.partners",
+    "referrals": "goodanalytics.store.referrals",
+    "commissions": "goodanalytics.store.commissions",
     "migrations": "goodanalytics.migrations",
 }
 """Where the first word of a column's `info["writer"]` is found."""

@@ -329,17 +329,17 @@ async def test_the_verdict_is_stored_with_the_rules_that_spoke(browser):
         pytest.param("GET", {"x_purpose": "preview"}, "prefetch", id="Safari's top sites"),
         pytest.param("GET", {"x_moz": "prefetch"}, "prefetch", id="Firefox"),
         pytest.param("HEAD", {}, "HEAD request", id="HEAD"),
-        pytest.param("HEAD", {"user_agent": "curl/8.5.0"}, "HEAD request", id="a link checker"),
+        pytest.param("HEAD", {"user_agent": "curl/8.5.0"}, "http library: curl", id="a link checker"),
     ],
 )
 async def test_what_comes_ahead_of_a_person_is_no_click(browser, method, headers, reason):
-    """It is led on, with no cookie, and nothing is recorded."""
+    """It is led on, with no cookie, and recorded with the reason why it does not count."""
     answer = await browser(**headers).request(method, "/l/spring")
 
-    assert (answer.status_code, answer.headers[SAYS]) == (302, f"dropped; reason={reason}")
+    assert (answer.status_code, answer.headers[SAYS]) == (302, f"accepted; bot={reason}")
     assert answer.headers["location"].startswith("https://shop.example/sale?")
     assert "set-cookie" not in answer.headers
-    assert await events(browser) == []
+    assert await events(browser) == [("link_click", reason)]
 
 
 @pytest.mark.parametrize(
@@ -375,4 +375,4 @@ async def test_a_person_after_the_prefetch_is_one_click(browser):
 
     await client.get("/l/spring")
 
-    assert await events(browser) == [("link_click", None)]
+    assert sorted(await events(browser), key=str) == [("link_click", "prefetch"), ("link_click", None)]

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import select
-from starlette.types import Receive, Scope, Send
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import DatabaseUnavailable
 from goodanalytics.hooks import Happened
 from goodanalytics.store.database import Database
-from goodanalytics.web.links import FRESH
 from tests.conftest import FrozenClock
-
-BROWSER = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
-)
-SHOP = "https://shop.example/lamps"
-
-
-async def page(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"the host"})
+from tests.web.link_site import SHOP, browser, events, site, told
 
 
 @pytest.fixture
 async def analytics(shared_database_url: str, config: Config) -> AsyncIterator[Analytics]:
-    own = dataclasses.replace(
-        config,
-        worker=False,
-        rate_limits=None,
-        workspace=uuid.uuid4(),
-        link_domains=["go.example", "x.example:8000"],
-    )
-    async with Analytics(shared_database_url, own) as running:
+    domains = ["go.example", "x.example:8000"]
+    async with site(shared_database_url, config, link_domains=domains) as running:
         yield running
 
 
@@ -51,21 +34,6 @@ async def analytics(shared_database_url: str, config: Config) -> AsyncIterator[A
 async def client(analytics: Analytics) -> AsyncIterator[httpx.AsyncClient]:
     async with browser(analytics) as client:
         yield client
-
-
-def browser(analytics: Analytics) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(analytics.wrap(page), client=("203.0.113.7", 1234))
-    return httpx.AsyncClient(
-        transport=transport, base_url="https://go.example", headers={"user-agent": BROWSER}
-    )
-
-
-async def events(analytics: Analytics) -> Sequence[Mapping[str, Any]]:
-    await analytics.drain()
-    table = analytics.database.tables.events
-    async with analytics.database.connect() as conn:
-        found = await conn.execute(select(table).where(table.c.workspace_id == analytics.config.workspace))
-        return [dict(row._mapping) for row in found]
 
 
 async def test_a_link_leads_on_with_its_clicks_id(analytics: Analytics, client: httpx.AsyncClient) -> None:
@@ -145,42 +113,68 @@ async def test_what_is_no_link(client: httpx.AsyncClient, path: str) -> None:
 async def test_expired_and_archived_links(
     analytics: Analytics, client: httpx.AsyncClient, clock: FrozenClock
 ) -> None:
-    """410 from the moment of expiry on, 404 once archived; neither is a click."""
+    """410 from the moment of expiry on, 404 once archived; neither is a click on the link."""
     await analytics.links.create(key="old", url=SHOP, expires_at=clock() + timedelta(hours=1))
     away = await analytics.links.create(key="away", url=SHOP)
     await analytics.links.archive(away)
     clock.advance(timedelta(hours=1))
 
     assert [(await client.get(path)).status_code for path in ("/old", "/away")] == [410, 404]
-    assert await events(analytics) == []
+    assert [event["link_id"] for event in await events(analytics)] == [None]
 
 
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [
-        ("HEAD", {}),
-        ("GET", {"sec-purpose": "prefetch"}),
-        ("GET", {"purpose": "prefetch"}),
-        ("GET", {"sec-gpc": "1"}),
-        ("GET", {"dnt": "1"}),
-    ],
-)
-async def test_who_only_looks_leaves_no_click(
-    analytics: Analytics, client: httpx.AsyncClient, method: str, headers: dict[str, str]
+@pytest.mark.parametrize("headers", [{"sec-gpc": "1"}, {"dnt": "1"}, {"sec-gpc": "1", "purpose": "prefetch"}])
+async def test_who_may_not_be_followed_leaves_no_click(
+    analytics: Analytics, client: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     """They are led on like everybody, without a cookie, a hook or a click."""
     called: list[Happened] = []
     analytics.hooks.on("link_click")(called.append)
     await analytics.links.create(key="a", url=SHOP)
-    answer = await client.request(method, "/a", headers=headers)
+    answer = await client.get("/a", headers=headers)
 
     assert (answer.status_code, answer.headers["location"].startswith(SHOP), answer.content) == (
         302,
         True,
         b"",
     )
-    assert "set-cookie" not in answer.headers
+    assert (answer.headers["x-goodanalytics"], "set-cookie" in answer.headers) == (
+        "dropped; reason=privacy signal",
+        False,
+    )
     assert (await events(analytics), called) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "reason"),
+    [
+        ("HEAD", {}, "HEAD request"),
+        ("GET", {"sec-purpose": "prefetch"}, "prefetch"),
+        ("GET", {"purpose": "prefetch"}, "prefetch"),
+        ("HEAD", {"user-agent": "Slackbot"}, "preview: Slackbot"),
+    ],
+)
+async def test_who_only_looks_is_recorded_and_does_not_count(
+    analytics: Analytics, client: httpx.AsyncClient, method: str, headers: dict[str, str], reason: str
+) -> None:
+    """Led on without a cookie or a hook; the click says why it is none, and is not taken for a verdict on the browser."""
+    called: list[Happened] = []
+    analytics.hooks.on("link_click")(called.append)
+    await analytics.links.create(key="a", url=SHOP)
+    answer = await client.request(method, "/a", headers=headers)
+    (event,) = await events(analytics)
+
+    assert (answer.status_code, answer.headers["location"].startswith(SHOP), answer.content) == (
+        302,
+        True,
+        b"",
+    )
+    assert (answer.headers["x-goodanalytics"], "set-cookie" in answer.headers) == (
+        f"accepted; bot={reason}",
+        False,
+    )
+    assert (event["bot"], event["bot_version"] is None) == (reason, "user-agent" not in headers)
+    assert called == []
 
 
 async def test_a_bots_click_is_kept_apart(analytics: Analytics, client: httpx.AsyncClient) -> None:
@@ -272,19 +266,18 @@ async def test_another_tenants_link_is_not_ours(
     assert (await client.get("/theirs")).status_code == 404
 
 
-async def test_a_change_takes_effect_within_a_second(
-    analytics: Analytics, client: httpx.AsyncClient, clock: FrozenClock
+async def test_a_change_takes_effect_when_it_is_told_of(
+    analytics: Analytics, client: httpx.AsyncClient
 ) -> None:
-    """A link comes from memory for `FRESH` and no longer, also one that did not exist."""
+    """Also for a link that did not exist; `test_link_catalogue` has what happens when nobody listens."""
     assert (await client.get("/a")).status_code == 404
     link = await analytics.links.create(key="a", url="https://shop.example/one")
-    clock.advance(FRESH)
-    assert "/one?" in (await client.get("/a")).headers["location"]
+    await told(analytics)
+    first = await client.get("/a")
     await analytics.links.update(link, url="https://shop.example/two")
-    clock.advance(FRESH - timedelta(milliseconds=1))
-    assert "/one?" in (await client.get("/a")).headers["location"]
-    clock.advance(timedelta(milliseconds=1))
+    await told(analytics)
 
+    assert "/one?" in first.headers["location"]
     assert "/two?" in (await client.get("/a")).headers["location"]
 
 
@@ -335,6 +328,23 @@ async def test_a_bad_hook_delays_and_breaks_nothing(
     assert (answer.status_code, answer.cookies.get("good")) == (302, "1")
     assert len(await events(analytics)) == 1
     assert bool(errors) == (name != "returns nonsense")
+
+
+async def test_a_hook_that_blocks_holds_up_nobody(
+    analytics: Analytics, client: httpx.AsyncClient, errors: list[BaseException]
+) -> None:
+    """It is cut off after the budget, in a thread of its own; the loop goes on and the visitor with it."""
+    await analytics.links.create(key="a", url=SHOP)
+    go_on = threading.Event()
+    analytics.hooks.on("link_click")(lambda _: go_on.wait(60))
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(client.get("/a") for _ in range(3)))
+    is_blocked = not go_on.is_set()
+    go_on.set()
+
+    assert is_blocked
+    assert [answer.status_code for answer in answers] == [302] * 3
+    assert [type(error) for error in errors] == [TimeoutError] * 3
 
 
 # Without a database --------------------------------------------------------------------------------------------------

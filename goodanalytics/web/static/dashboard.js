@@ -34,6 +34,49 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+// While a link is written, show what it will be. The server says the same when it is asked (`dashboard_link_form.destination`).
+const linkForm = document.querySelector("form[data-preview]");
+if (linkForm) {
+  const said = (name) => linkForm.elements[name].value.trim();
+  const encoded = (text) => encodeURIComponent(text).replaceAll("%20", "+");
+  const nameOf = (part) => {
+    const name = part.split("=")[0].toLowerCase();
+    try { return decodeURIComponent(name.replaceAll("+", " ")); } catch { return name; }
+  };
+  const address = () => {
+    const url = said("url");
+    if (!/^https?:\/\/[^/?#\s]+[^\s]*$/i.test(url)) return null;
+    const [, base, query, fragment] = /^([^?#]*)\??([^#]*)(#?.*)$/.exec(url);
+    const campaign = ["utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term"].filter(said);
+    const kept = query.split("&").filter((part) => part && ![...campaign, "ga_id"].includes(nameOf(part)));
+    const parameters = [...kept, ...campaign.map((name) => `${name}=${encoded(said(name))}`)];
+    return base + (parameters.length ? `?${parameters.join("&")}` : "") + fragment;
+  };
+  const image = document.getElementById("preview-qr");
+  const short = document.getElementById("preview-short");
+  const { path, linkDomains, qr, scheme } = linkForm.dataset;
+  let drawing = 0;
+  const draw = (domain, key) => {
+    clearTimeout(drawing);
+    drawing = setTimeout(() => {
+      image.src = `${qr}?domain=${encodeURIComponent(domain)}&key=${encodeURIComponent(key)}`;
+    }, 300);
+  };
+  const preview = (event) => {
+    document.getElementById("preview-url").textContent = address() ?? "no address yet";
+    if (!["domain", "key"].includes(event.target.name)) return;
+    const [domain, key] = [said("domain").toLowerCase(), said("key")];
+    const isOwn = linkDomains.split(" ").some((known) => known === domain || known === domain.split(":")[0]);
+    const isWhole = /^[^/?#@\s\\]+$/.test(domain) && /^[\w-]{1,255}$/.test(key);
+    short.textContent = isWhole ? `${scheme}://${domain}${isOwn ? "" : path}/${key}` : "not complete yet";
+    image.hidden = !isWhole;
+    if (isWhole) draw(domain, key);
+  };
+  linkForm.addEventListener("input", preview);
+  document.getElementById("preview-again").hidden = true;
+  document.getElementById("problems")?.focus();
+}
+
 // An open sheet closes when something else is touched, or by Escape.
 const sheet = document.querySelector("details.dates");
 if (sheet) {

@@ -1,0 +1,127 @@
+"""
+What a redirect asks the database: links and their domains by address, many at once; and a visitor's facts.
+
+A link whose key is stored case-folded is found by the same statement, which reads the domain's rule beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, Text, Uuid, and_, bindparam, case, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from goodanalytics.core.link_matching import VisitorFacts
+from goodanalytics.core.links import Domain, Link
+from goodanalytics.core.visitors import STATUS_RANK
+from goodanalytics.store.tables import Tables
+
+MAX_ROWS = 100
+"""Rows of one person that are read for what is known of them, those seen last first."""
+
+Address = tuple[UUID, str, str]
+"""Workspace, host, and a key as it was asked for; an empty key asks for the domain alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at an address: a link in use, the domain's row, both or neither."""
+
+    link: Link | None
+    domain: Domain | None
+
+
+async def find(conn: AsyncConnection, t: Tables, addresses: Sequence[Address]) -> list[Found]:
+    """What stands at each of *addresses*, in their order. An archived link is none."""
+    rows = await conn.execute(
+        _statement(t),
+        {
+            "workspaces": [workspace_id for workspace_id, _, _ in addresses],
+            "hosts": [host for _, host, _ in addresses],
+            "keys": [key for _, _, key in addresses],
+            "folded": [key.casefold() for _, _, key in addresses],
+        },
+    )
+    found = [Found(None, None)] * len(addresses)
+    names = [c.name for c in t.links.c], [c.name for c in t.domains.c]
+    middle = 1 + len(names[0])
+    for row in rows:
+        link = dict(zip(names[0], row[1:middle], strict=True))
+        domain = dict(zip(names[1], row[middle:], strict=True))
+        found[row[0] - 1] = Found(
+            None if link["id"] is None else Link.from_row(link),
+            None if domain["host"] is None else Domain.from_row(domain),
+        )
+    return found
+
+
+@lru_cache(maxsize=8)
+def _statement(t: Tables) -> Select[Any]:
+    asked = (
+        func.unnest(
+            bindparam("workspaces", type_=ARRAY(Uuid)),
+            bindparam("hosts", type_=ARRAY(Text)),
+            bindparam("keys", type_=ARRAY(Text)),
+            bindparam("folded", type_=ARRAY(Text)),
+        )
+        .table_valued(
+            column("workspace_id", Uuid),
+            column("host", Text),
+            column("key", Text),
+            column("folded", Text),
+            with_ordinality="number",
+        )
+        .render_derived(name="asked")
+    )
+    d, link = t.domains.c, t.links.c
+    is_exact = func.coalesce(d.case_sensitive, True)
+    return select(asked.c.number, *link, *d).select_from(
+        asked.outerjoin(
+            t.domains, and_(d.workspace_id == asked.c.workspace_id, d.host == asked.c.host)
+        ).outerjoin(
+            t.links,
+            and_(
+                link.workspace_id == asked.c.workspace_id,
+                link.domain == asked.c.host,
+                link.key == case((is_exact, asked.c.key), else_=asked.c.folded),
+                link.archived_at.is_(None),
+            ),
+        )
+    )
+
+
+async def visitor_facts(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, anonymous_id: str
+) -> VisitorFacts:
+    """What is known of the person whose browser has this cookie; nobody is the browser of a shared device."""
+    own, row, i = t.visitors.alias("own"), t.visitors.alias("person"), t.identities.c
+    rows = await conn.execute(
+        select(row.c.status, row.c.traits)
+        .select_from(
+            t.identities.join(own, and_(own.c.workspace_id == i.workspace_id, own.c.id == i.visitor_id)).join(
+                row,
+                and_(row.c.workspace_id == own.c.workspace_id, row.c.canonical_id == own.c.canonical_id),
+            )
+        )
+        .where(
+            i.workspace_id == workspace_id,
+            i.kind == "anonymous_id",
+            i.value == anonymous_id,
+            i.shared_at.is_(None),
+        )
+        .order_by(row.c.last_seen_at.desc(), row.c.id.desc())
+        .limit(MAX_ROWS)
+    )
+    persons = list(rows)
+    if not persons:
+        return VisitorFacts(known=False)
+    traits: dict[str, Any] = {}
+    for person in reversed(persons):
+        traits |= person.traits
+    status = max((person.status for person in persons), key=STATUS_RANK.__getitem__)
+    return VisitorFacts(known=True, status=status, traits=traits)
