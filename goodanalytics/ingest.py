@@ -41,8 +41,8 @@ from goodanalytics.store.database import Database, after_commit, is_passing, sav
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
-ATTEMPTS = 20
-"""How often a batch decides again when others are faster; each time at least one of them got through."""
+ATTEMPTS = 8
+"""How often a batch decides again when others are faster; from the second time on it is alone in doing so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,8 @@ class Ingest:
         t = self.database.tables
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for attempt in range(ATTEMPTS if fresh else 0):
-            if attempt:
-                await people_rows.stand_in_line(conn, t)
             with suppress(Stale):
-                async with savepoint(conn) as inner:
+                async with people_rows.line(conn, t, attempt), savepoint(conn) as inner:
                     people, offered = await self._acquaint(inner, list(fresh.values()))
                     # Of a sale that people are locked for, nobody else gives anything back meanwhile.
                     sales = Sales(await conversions.load_sales(inner, t, _given_back(fresh.values())))
@@ -203,9 +201,10 @@ class Ingest:
         understood = self.understand(hit)
         for attempt in range(ATTEMPTS):
             with suppress(Stale):
-                async with self.database.trying(connection) as conn:
-                    if attempt:
-                        await people_rows.stand_in_line(conn, self.database.tables)
+                async with (
+                    self.database.trying(connection) as conn,
+                    people_rows.line(conn, self.database.tables, attempt),
+                ):
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)

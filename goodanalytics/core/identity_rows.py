@@ -21,7 +21,7 @@ RowKey = tuple[UUID, UUID]
 """A row of `visitors`: workspace, id."""
 
 
-class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+class IdentityRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A row of `identities`: this value points to this visitor since that hit.
 
@@ -38,7 +38,7 @@ class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
     shared_at: datetime | None = None
 
 
-class FormerIdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+class FormerIdentityRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row of `former_identities`: a value pointed to this visitor from *first_seen_at* until *until*."""
 
     workspace_id: UUID
@@ -50,7 +50,7 @@ class FormerIdentityRow(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime
 
 
-class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
+class MergeRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A row of `merges`: the loser's person is the winner's since then, on this evidence.
 
@@ -78,7 +78,7 @@ class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
     undone_reason: str | None = None
 
 
-class ConflictRow(msgspec.Struct, frozen=True, kw_only=True):
+class ConflictRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row of `conflicts`: two persons that a hit pointed to and that stay apart, or what was too much for one."""
 
     workspace_id: UUID

@@ -151,8 +151,12 @@ class People:
         if hit.signals.visitor_id is not None:
             values.append((Kind.VISITOR, str(hit.signals.visitor_id)))
         for kind, value in values:
-            erased_at = self._forgotten.get((hit.workspace_id, str(kind), value))
-            if erased_at is not None and (kind in FOR_EVER or hit.occurred_at <= erased_at):
+            key = (hit.workspace_id, str(kind), value)
+            erased_at = self._forgotten.get(key)
+            # A name that was said again since then is somebody else's.
+            if erased_at is not None and (
+                kind in FOR_EVER or (hit.occurred_at <= erased_at and key not in self._known)
+            ):
                 return True
         return False
 

@@ -64,7 +64,7 @@ def decide(
     return hit, taken, outcome(hit, taken)
 
 
-class Understood(msgspec.Struct, frozen=True, kw_only=True):
+class Understood(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A hit with what was read out of it.
 

@@ -35,7 +35,7 @@ OPENS = frozenset(EventType) - {EventType.LINK_CLICK, EventType.ENGAGEMENT, Even
 """What a browser can begin a visit with."""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A visit, as its row. *acquisition* is `Source.to_json()` of what brought it, *link_id* the short link if one did."""
 
     workspace_id: UUID
@@ -66,7 +66,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     bot: str | None = None
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class Moment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What of a hit matters to its visit.
 
@@ -84,20 +84,20 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     engaged_ms: int = 0
 
 
-class Opened(msgspec.Struct, frozen=True):
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """No visit was going on: a new one."""
 
     session: Session
 
 
-class Split(msgspec.Struct, frozen=True):
+class Split(msgspec.Struct, frozen=True, gc=False):
     """Another source brought the visitor back: a new visit, although *former* was still going on."""
 
     session: Session
     former: UUID
 
 
-class Continued(msgspec.Struct, frozen=True):
+class Continued(msgspec.Struct, frozen=True, gc=False):
     """
     The visit goes on.
 
@@ -109,7 +109,7 @@ class Continued(msgspec.Struct, frozen=True):
     adopted: bool = False
 
 
-class Outside(msgspec.Struct, frozen=True):
+class Outside(msgspec.Struct, frozen=True, gc=False):
     """No visit is going on and this moment begins none."""
 
 

@@ -17,9 +17,11 @@ from goodanalytics.core.visitors import STATUS_RANK, Visitor
 def told_by_host(row: Visitor, hit: Hit) -> Visitor:
     """What the host says about the person, and how far along that brings them."""
     signals = hit.signals
-    status = row.status
-    if signals.external_id or signals.email or signals.phone or hit.event_type is EventType.IDENTIFY:
+    status, identified_at = row.status, row.identified_at
+    names = signals.external_id or signals.email or signals.phone
+    if names or hit.event_type in (EventType.IDENTIFY, EventType.LEAD, EventType.SALE):
         status = max(status, "identified", key=STATUS_RANK.__getitem__)
+        identified_at = min(identified_at or hit.occurred_at, hit.occurred_at)
     ltv, converted_at = row.ltv, row.converted_at
     if hit.event_type is EventType.LEAD:
         status = max(status, "lead", key=STATUS_RANK.__getitem__)
@@ -30,7 +32,6 @@ def told_by_host(row: Visitor, hit: Hit) -> Visitor:
         # A refund takes the money back and nothing else: who bought once stays a customer.
         cents = (hit.amount_cents or 0) * (-1 if hit.event_type is EventType.REFUND else 1)
         ltv = {**ltv, hit.currency: ltv.get(hit.currency, 0) + cents}
-    is_identified = status != "anonymous"
     return msgspec.structs.replace(
         row,
         status=status,
@@ -38,7 +39,7 @@ def told_by_host(row: Visitor, hit: Hit) -> Visitor:
         phone=identity.normal_phone(signals.phone) or signals.phone or row.phone,
         name=signals.name or row.name,
         traits={**row.traits, **signals.traits},
-        identified_at=row.identified_at or (hit.occurred_at if is_identified else None),
+        identified_at=identified_at,
         converted_at=converted_at,
         ltv=ltv,
     )

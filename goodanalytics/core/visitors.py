@@ -24,7 +24,7 @@ STATUS_RANK = {"anonymous": 0, "identified": 1, "lead": 2, "customer": 3, "churn
 """A status only climbs: a customer who fills in a form again stays a customer."""
 
 
-class Visitor(msgspec.Struct, frozen=True, kw_only=True):
+class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A visitor, as one row or as the fold of several.
 

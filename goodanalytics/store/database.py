@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -190,7 +191,7 @@ async def run(conn: AsyncConnection, sql: str, **values: Any) -> CursorResult[An
     return await conn.execute(text(sql), values)
 
 
-async def fetch(conn: AsyncConnection, sql: str, *values: Any) -> list[Any]:
+async def fetch(conn: AsyncConnection | AsyncSession, sql: str, *values: Any) -> list[Any]:
     """
     The rows of one statement, straight from the driver: for the many rows of a batch, where each layer costs as much as the query.
 
@@ -204,13 +205,21 @@ async def fetch(conn: AsyncConnection, sql: str, *values: Any) -> list[Any]:
     return rows
 
 
-async def execute(conn: AsyncConnection, sql: str, *values: Any) -> int:
+async def execute(conn: AsyncConnection | AsyncSession, sql: str, *values: Any) -> int:
     """As `fetch`, for a statement that gives no rows; how many it touched."""
     told: str = await _driven(conn, "execute", sql, values)
     return int(told.rpartition(" ")[2])
 
 
-async def _driven(conn: AsyncConnection, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
+_asked = itertools.count(1)
+
+
+async def _driven(conn: AsyncConnection | AsyncSession, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
+    # PostgreSQL keeps the plan of a prepared statement until tables are analyzed, a minute after they began to grow: one that
+    # was made for ten rows would read a million. Under another text it is planned anew, each time as much again was asked.
+    sql = f"{sql} /* {next(_asked).bit_length()} */"
+    if isinstance(conn, AsyncSession):
+        conn = await conn.connection()
     raw: Any = (await conn.get_raw_connection()).driver_connection
     if raw.is_closed() or not raw.is_in_transaction():
         # SQLAlchemy begins with the first statement that goes through it, and says it when it cannot.

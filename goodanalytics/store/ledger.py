@@ -34,7 +34,7 @@ from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
 from goodanalytics.store import counting, link_days
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing, run
-from goodanalytics.store.people import Stale, stand_in_line
+from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ async def withdraw(conn: AsyncConnection, t: Tables, hits: Sequence[Hit]) -> Non
     )
 
 
-ATTEMPTS = 20
+ATTEMPTS = 8
 """How often a change of people is begun again when others are faster; each time at least one of them got through."""
 
 
@@ -132,9 +132,7 @@ async def again(database: Database, act: Callable[[AsyncConnection], Awaitable[T
     """
     for attempt in range(ATTEMPTS):
         try:
-            async with database.begin() as conn:
-                if attempt:
-                    await stand_in_line(conn, database.tables)
+            async with database.begin() as conn, line(conn, database.tables, attempt):
                 return await act(conn)
         except Stale:
             continue

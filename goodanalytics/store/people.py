@@ -13,7 +13,9 @@ is there; if these are others than we locked, the batch begins again (`Stale`).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -35,15 +37,35 @@ class Stale(Exception):
     """Not an error: somebody else was faster. The state that a plan was made from is no longer what the database holds."""
 
 
-async def stand_in_line(conn: AsyncConnection, t: Tables) -> None:
-    """
-    Wait until nobody else who lost is deciding again, and let nobody else begin to until the transaction of *conn* ends.
+_patient: ContextVar[bool] = ContextVar(
+    "whether we are in line and need not give up our locks", default=False
+)
 
-    Many who come to one person at once overtake each other for as long as they all run; those who lost go one after the other. Not
-    to be called inside the savepoint that is then undone, which would give the place away.
+EXTENSIONS = 8
+"""How often somebody in line locks those who came meanwhile; after the first time nobody can come to whom it holds."""
+
+
+@asynccontextmanager
+async def line(conn: AsyncConnection, t: Tables, attempt: int) -> AsyncIterator[None]:
     """
+    From the second *attempt* on, wait until nobody else who lost is deciding again, and let nobody else until *conn* commits.
+
+    Many who come to one person at once overtake each other for as long as they all run. Those who lost go one after the other,
+    and keep the locks that they have while they lock who came meanwhile: that is safe for one at a time only, since two could
+    wait for each other.
+
+    Not to be used inside the savepoint that is undone for another attempt, which would give the place away.
+    """
+    if not attempt:
+        yield
+        return
     space = zlib.crc32(f"goodanalytics people {t.schema}".encode()) - 2**31
     await fetch(conn, "SELECT pg_advisory_xact_lock($1, 0)", space)
+    token = _patient.set(True)
+    try:
+        yield
+    finally:
+        _patient.reset(token)
 
 
 async def load(
@@ -68,7 +90,7 @@ async def load(
                 asked[one.workspace_id, Kind.LANDING, identifier.value] = None
         if one.visitor_id is not None:
             named[one.workspace_id, one.visitor_id] = None
-    state = await _locked(conn, t, asked, named) if asked or named else State()
+    state = await _locked(conn, t, asked, named.keys()) if asked or named else State()
     if anew := told.told_anew(state, evidence):
         await told.add_ledger(conn, t, state, anew)
         if graveyard is not None:
@@ -80,9 +102,28 @@ async def _locked(
     conn: AsyncConnection,
     t: Tables,
     asked: Iterable[tuple[UUID, str, str]],
-    named: Iterable[RowKey],
+    named: Collection[RowKey],
 ) -> State:
-    found = await fetch(conn, _resolving(t), *_columns(asked, 3), *_columns(named, 2))
+    values = (*_columns(asked, 3), *_columns(named, 2))
+    for _ in range(EXTENSIONS if _patient.get() else 1):
+        state, is_unchanged = _state(await fetch(conn, _resolving(t), *values))
+        if is_unchanged:
+            return state
+        locked = state.members.keys()
+        pointed = {(row.workspace_id, row.visitor_id) for row in state.identities.values()}
+        state.members = {
+            (row[0], row[1]): Member(
+                workspace_id=row[0], id=row[1], canonical_id=row[2], external_id=row[3], first_seen_at=row[4]
+            )
+            for row in await fetch(conn, _present(t), *_columns(pointed | set(named), 2))
+        }
+        if state.members.keys() == locked and pointed <= locked:
+            return state
+    raise Stale
+
+
+def _state(found: Iterable[Any]) -> tuple[State, bool]:
+    """What `_resolving` found, and whether all of it is what the statement saw before it waited for locks."""
     state = State()
     is_unchanged = True
     for (
@@ -109,18 +150,7 @@ async def _locked(
                 first_seen_at=since,
                 shared_at=shared_at,
             )
-    if not is_unchanged:
-        pointed = {(row.workspace_id, row.visitor_id) for row in state.identities.values()}
-        locked = state.members.keys()
-        state.members = {
-            (row[0], row[1]): Member(
-                workspace_id=row[0], id=row[1], canonical_id=row[2], external_id=row[3], first_seen_at=row[4]
-            )
-            for row in await fetch(conn, _present(t), *_columns(pointed | set(named), 2))
-        }
-        if state.members.keys() != locked or not pointed <= locked:
-            raise Stale
-    return state
+    return state, is_unchanged
 
 
 def _columns(rows: Iterable[tuple[Any, ...]], number: int) -> list[list[Any]]:
@@ -180,11 +210,12 @@ async def lock_persons(conn: AsyncConnection, t: Tables, named: Sequence[RowKey]
     if not named:
         return {}
     values = _columns(named, 2)
-    locked = await fetch(
-        conn, f"{_present(t, 'v.workspace_id, v.id')} ORDER BY v.workspace_id, v.id FOR UPDATE", *values
-    )
-    rows = await fetch(conn, _present(t, visitor_columns(t)), *values)
-    visitors = {(row.workspace_id, row.id): row for row in map(as_visitor, rows)}
-    if visitors.keys() != {tuple(row) for row in locked}:
-        raise Stale
-    return visitors
+    for _ in range(EXTENSIONS if _patient.get() else 1):
+        locked = await fetch(
+            conn, f"{_present(t, 'v.workspace_id, v.id')} ORDER BY v.workspace_id, v.id FOR UPDATE", *values
+        )
+        rows = await fetch(conn, _present(t, visitor_columns(t)), *values)
+        visitors = {(row.workspace_id, row.id): row for row in map(as_visitor, rows)}
+        if visitors.keys() == {tuple(row) for row in locked}:
+            return visitors
+    raise Stale

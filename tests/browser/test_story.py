@@ -184,3 +184,28 @@ async def test_two_visits_in_one_browser_are_one_visitor_and_two_sources(live: L
     ]
     assert people[0].last_seen_at <= datetime.now(UTC)
     await context.close()
+
+
+async def test_signing_out_on_a_shared_browser_starts_a_new_visitor(live: Live, browser: Browser):
+    """After `GoodAnalytics.reset()` the browser has another cookie, and what is done next is nobody's who was there before."""
+    context = await browser.new_context(user_agent=PERSON)
+    context.set_default_timeout(30_000)
+    page = await context.new_page()
+
+    async def cookie() -> str | None:
+        found = {one["name"]: one["value"] for one in await context.cookies()}
+        return found.get("_ga_anon")
+
+    await page.goto(live.shop)
+    await until(live.analytics, "pageview")
+    before = await cookie()
+    await page.evaluate(
+        "GoodAnalytics.track('Last words'); GoodAnalytics.reset(); GoodAnalytics.track('First words')"
+    )
+    await until(live.analytics, "custom", "First words")
+    await until(live.analytics, "custom", "Last words")
+    whose = {e.event_name or e.event_type: e.visitor_id for e in await events(live.analytics)}
+
+    assert await cookie() not in (None, before)
+    assert whose["pageview"] == whose["Last words"] != whose["First words"]
+    await context.close()

@@ -596,6 +596,39 @@ async def test_reset_ends_the_click(page: Page, site: Site) -> None:
     assert "ga_id" not in site.told("custom")[0]
 
 
+async def test_reset_asks_for_a_new_cookie_between_what_was_before_and_what_comes(
+    page: Page, site: Site
+) -> None:
+    """What waited is sent with the cookie that it was done with; what is done next waits for the new one."""
+    await visit(page, site)
+    site.gate.clear()
+    await page.evaluate(
+        "GoodAnalytics.track('in flight'); GoodAnalytics.track('waiting'); GoodAnalytics.reset(); GoodAnalytics.track('next')"
+    )
+    site.gate.set()
+    await site.until(lambda: any(event.get("event_name") == "next" for event in site.events))
+
+    asked = [
+        [event.get("event_name") for event in request.events] if request.body else request.path
+        for request in sorted(site.requests, key=lambda r: "next" in r.body.decode())
+        if request.method == "POST" and b"pageview" not in request.body
+    ]
+    assert len(site.posts("/ga/t/reset")) == 1
+    assert "waiting" in [name for names in asked[:-1] if isinstance(names, list) for name in names]
+    assert asked[-1] == ["next"]
+    assert site.requests.index(site.posts("/ga/t/reset")[0]) < site.requests.index(site.posts()[-1])
+
+
+async def test_reset_before_the_tracker_runs_asks_for_nothing(page: Page, site: Site) -> None:
+    """Without consent there is no cookie to change."""
+    site.html = site.tag.replace("data-debug", "data-consent=false data-debug")
+    await page.goto(site.url)
+    await page.evaluate("GoodAnalytics.reset()")
+    await site.settled(page)
+
+    assert site.posts("/ga/t/reset") == []
+
+
 # Verbs
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import EventType, Hit, Signals
@@ -82,6 +83,21 @@ async def test_statements_of_a_batch_do_not_grow_with_it(analytics: Analytics, k
         counts.append(len(said))
 
     assert counts[0] == counts[1] <= 16
+
+
+async def test_a_plan_that_was_made_for_small_tables_is_not_kept(analytics: Analytics) -> None:
+    """
+    The same statement asked thirty times is planned anew on the way: with the plan of the first, a site that grows within a minute
+    would read whole tables for each hit until they are analyzed.
+    """
+    async with statements(analytics.database) as said:
+        for number in range(30):
+            await seen(analytics, f"browser {number}")
+        await asyncio.sleep(0)  # as above
+    texts = {sql for sql, _ in said if sql.startswith("WITH i AS")}
+
+    assert len({text.partition("/*")[0] for text in texts}) == 1
+    assert len(texts) > 1
 
 
 async def test_a_value_of_any_row_leads_to_all_rows_of_the_person(analytics: Analytics) -> None:
@@ -195,3 +211,29 @@ async def test_a_lost_connection_is_told_as_one(analytics: Analytics, by: str) -
 
     assert is_lost(told.value)
     assert "secret-cookie" not in str(told.value)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_hosts_orm_session_takes_part(analytics: Analytics, is_kept: bool) -> None:
+    """An `AsyncSession` is as good as a connection: what is said in it commits or vanishes with it."""
+    (ann,) = await seen(analytics, "ann")
+    async with AsyncSession(analytics.database.engine) as session:
+        known = await analytics.identify(ann, external_id="ann", connection=session)
+        await analytics.sale(known, amount_cents=100, currency="EUR", connection=session)
+        await (session.commit() if is_kept else session.rollback())
+    found = await analytics.visitors.get(ann)
+
+    assert (found.external_id, found.ltv) == (("ann", {"EUR": 100}) if is_kept else (None, {}))
+
+
+async def test_forty_on_one_person_all_get_through(analytics: Analytics) -> None:
+    """Whoever lost waits in line and then keeps its locks, so that nobody loses for ever; nobody is told `Busy`."""
+    names = [f"browser {number}" for number in range(40)]
+    await seen(analytics, *names)
+    ann = {"trusted": True, "event_type": EventType.IDENTIFY, "origin": "server", "phone": "+4930123456"}
+    hits = [a_hit(analytics, name, **ann) for name in names]
+    await asyncio.gather(*(analytics.ingest.now([hit]) for hit in hits))
+
+    assert (
+        len(await members(analytics, a_hit(analytics, names[0]))) == 21
+    )  # as many as `merges_per_day` lets one have

@@ -1,8 +1,8 @@
-/* Options: endpoint, outbound, consent, respectPrivacySignals, debug. Before it loads:
+/* Options: endpoint, outbound, consent, respectPrivacySignals, debug. Before:
 (window.GoodAnalytics = window.GoodAnalytics || {q: []}).q.push(["track", name]) */
 (() => {
 const tag = document.currentScript, stub = window.GoodAnalytics || {},
-twice = () => console.warn("GoodAnalytics started twice");
+twice = () => console.warn("GoodAnalytics init twice");
 if (stub.init) return twice();
 
 let config = {}, page = {}, held = [], queue = [], failed = 0, clickId, left, busy, since;
@@ -14,7 +14,7 @@ write = guard((k, v) => v ? localStorage[k] = v : delete localStorage[k]),
 read = guard(k => localStorage[k]),
 cookie = guard(k => (document.cookie.match(`(?:^|; )${k}=([^;]*)`) || [])[1]),
 setClick = guard(v => document.cookie = `_ga_good=${clickId = v}; path=/; samesite=lax; max-age=${v ? 7776e3 : 0}` +
-  (location.protocol == "https:" ? "; secure" : "")),
+  (/s:/.test(location.protocol) ? "; secure" : "")),
 
 isUuid = s => /^[\da-f]{8}(-[\da-f]{4}){4}[\da-f]{8}$/i.test(s),
 uuid = () => URL.createObjectURL(new Blob).slice(-36),
@@ -48,10 +48,7 @@ deliver = () => {
   }).catch(retry);
 },
 resume = () => deliver(busy = false),
-retry = s => {
-  setTimeout(resume, 1e3 * Math.max(Math.min(60, 2 ** failed++), s | 0));
-  save();
-},
+retry = s => save(setTimeout(resume, 1e3 * Math.max(Math.min(60, 2 ** failed++), s | 0))),
 
 emit = (event_type, fields, on = page) => {
   if (!allowed()) return;
@@ -78,9 +75,8 @@ enter = ({url = location, title, properties} = {}, when = f => f()) => {
     url: clean(new URL(url, location)), referrer: page.url || document.referrer, at: route(location), engaged: 0, deepest: 0, told: 0,
   }, s = new URLSearchParams(location.search), k = s.get("via") ? "via" : "ref", key = s.get(k);
   if (land(s.get("ga_id"), "ga_id") && key) {
-    busy = true;
     post("/click", JSON.stringify({event_id: uuid(), key, url: on.url, referrer: on.referrer}))
-      .then(r => r.json()).then(r => land(r.ga_id, k)).catch(warn).then(resume);
+      .then(r => r.json()).then(r => land(r.ga_id, k)).catch(warn).then(resume, busy = true);
   }
   when(guard(() => emit("pageview", {title: title || document.title, properties}, on)));
 },
@@ -113,7 +109,6 @@ look = () => {
 
 listeners = {
   popstate: moved,
-  hashchange: moved,
   visibilitychange: look,
   prerenderingchange: look,
   focus: look,
@@ -157,10 +152,15 @@ api = {
     page = {};
     held = [];
   },
-  optOut() { write("_ga_optout", 1); api.setConsent(false); },
-  optIn() { write("_ga_optout"); api.setConsent(true); },
-  forget() { api.reset(); write("_ga_queue"); queue = []; },
-  reset: () => setClick(""),
+  optOut() { write("_ga_optout", 1); api.setConsent(); },
+  optIn() { write("_ga_optout"); api.setConsent(1); },
+  forget() { setClick(""); write("_ga_queue"); queue = []; },
+  reset() {
+    listeners.pagehide();
+    left = false;
+    setClick("");
+    page.url && post("/reset").catch(warn).then(resume, busy = true);
+  },
   getClickId: () => [clickId, cookie("_ga_good")].find(isUuid),
 };
 for (const k in api) api[k] = guard(api[k]);
