@@ -237,7 +237,9 @@ def bare_host(host: str) -> str:
     name = name.rstrip(".")
     if not name.isascii():
         name = _ascii(name) or name
-    return name.removeprefix("www.")
+    while name.startswith("www."):  # a site may be called www.example itself, and have a twin too
+        name = name[4:]
+    return name
 
 
 def _pieces(url: str | None) -> _Pieces | None:
