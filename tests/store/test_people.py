@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import EventType, Hit, Signals
+from goodanalytics.store import database
 from goodanalytics.store.database import is_lost, run
 from goodanalytics.store.people import Stale
 from tests.store.conftest import statements
@@ -85,11 +87,14 @@ async def test_statements_of_a_batch_do_not_grow_with_it(analytics: Analytics, k
     assert counts[0] == counts[1] <= 16
 
 
-async def test_a_plan_that_was_made_for_small_tables_is_not_kept(analytics: Analytics) -> None:
+async def test_a_plan_that_was_made_for_small_tables_is_not_kept(
+    analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     The same statement asked thirty times is planned anew on the way: with the plan of the first, a site that grows within a minute
     would read whole tables for each hit until they are analyzed.
     """
+    monkeypatch.setattr(database, "_asked", itertools.count(1))
     async with statements(analytics.database) as said:
         for number in range(30):
             await seen(analytics, f"browser {number}")
