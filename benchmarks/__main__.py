@@ -16,13 +16,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import beacon, identity, memory, middleware, redirect, report
+from benchmarks import beacon, dispatch, identity, memory, middleware, redirect, report, sale
 from benchmarks.measures import EndToEnd, Measure, Rounds, Row, Subject
 from benchmarks.rig import Rig, a_rig
 
 SUBJECTS = {
     s.name: s
-    for s in (beacon.SUBJECT, middleware.SUBJECT, redirect.SUBJECT, identity.SUBJECT, memory.SUBJECT)
+    for s in (
+        beacon.SUBJECT,
+        middleware.SUBJECT,
+        redirect.SUBJECT,
+        identity.SUBJECT,
+        sale.SUBJECT,
+        dispatch.SUBJECT,
+        memory.SUBJECT,
+    )
 }
 RESULTS = Path(__file__).parent / "results.md"
 FULL_SECONDS = 14 * 60  # the whole run; no round is begun that would not be over by then

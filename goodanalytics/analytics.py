@@ -16,13 +16,15 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from goodanalytics import environment, facade
+from goodanalytics import environment, facade, facade_webhooks
 from goodanalytics.config import Config
+from goodanalytics.dispatch import Dispatcher
 from goodanalytics.facade_links import Links
 from goodanalytics.facade_partners import Partners
+from goodanalytics.facade_platforms import Platforms
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
-from goodanalytics.ingest import Ingest, Worker
+from goodanalytics.ingest import Ingest
 from goodanalytics.log import SafeLog
 from goodanalytics.log.postgres import PostgresLog
 from goodanalytics.log.spool import spool_of
@@ -31,7 +33,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.start import PATIENCE, Start
 from goodanalytics.store.tables import build
 from goodanalytics.upkeep import Upkeep
-from goodanalytics.verbs import Verbs
+from goodanalytics.verbs_conversions import ConversionVerbs
 from goodanalytics.web import api, dashboard
 from goodanalytics.web.health import Health
 from goodanalytics.web.host_routes import HostRoutes
@@ -40,12 +42,13 @@ from goodanalytics.web.links import Redirect
 from goodanalytics.web.middleware import Middleware
 from goodanalytics.web.qr import Codes
 from goodanalytics.web.tracker import Tracker
+from goodanalytics.worker import Worker
 
 HostApp = Callable[..., Awaitable[None]]
 """Any ASGI app. Frameworks type their scope and messages each in a way of its own."""
 
 
-class Analytics(Verbs):
+class Analytics(ConversionVerbs):
     """
     Analytics, short links and attribution inside the host's app and PostgreSQL.
 
@@ -55,6 +58,7 @@ class Analytics(Verbs):
 
     Attributes:
         visitors, links, partners, reports: What is known, to be read and managed.
+        platforms: Ad platforms: switched on and off, and what they were told.
         hooks: What the host wants to be told: `hooks.on("sale")`.
         log: Where hits are made durable.
         tracker, redirect, qr, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.
@@ -71,12 +75,15 @@ class Analytics(Verbs):
         geo = None if config.geo_path is None else GeoReader(config.geo_path)
         self.ingest = Ingest(config, self.database, self.hooks, geo)
         self.worker = Worker(self.ingest, primary)
+        self.dispatcher = Dispatcher(config, self.database, self.hooks)
+        self.platforms = Platforms(config, self.database, self.dispatcher)
         self.upkeep = Upkeep(config, self.database)
         self._host_routes = HostRoutes()
         self.visitors = facade.Visitors(config, self.database)
         self.links = Links(config, self.database, self._host_routes.paths)
         self.partners = Partners(config, self.database)
         self.reports = facade.Reports(config, self.database)
+        self.webhooks = facade_webhooks.Webhooks(config, self.database)
         redirect = Redirect(config, self.database, self.log, self.hooks, geo, lambda: self.log.is_down)
         self._links = redirect
         codes = Codes(config, redirect.catalogue)
@@ -85,8 +92,17 @@ class Analytics(Verbs):
         tracker = Tracker(config, self.log, redirect)
         self.tracker: ASGIApp = tracker
         self._doors = {f"{config.mount}/t/event": tracker.event}
-        self.api: ASGIApp = api.app(config, self.database, self.ingest, self.links)
-        self.dashboard: ASGIApp = dashboard.app(config, self.database, self.links)
+        self.api: ASGIApp = api.app(
+            config,
+            self.database,
+            self.ingest,
+            links=self.links,
+            platforms=self.platforms,
+            webhooks=self.webhooks,
+        )
+        self.dashboard: ASGIApp = dashboard.app(
+            config, self.database, links=self.links, platforms=self.platforms, webhooks=self.webhooks
+        )
         self.health: ASGIApp = Health(config, self.database, self.log)
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
@@ -137,6 +153,7 @@ class Analytics(Verbs):
         self._links.start()
         if self.config.worker:
             self.worker.start()
+            self.dispatcher.start()
 
     async def stop(self) -> None:
         """Finish what is under way. Hits that lie in the log or its spool stay there for the next start."""
@@ -147,6 +164,7 @@ class Analytics(Verbs):
                 await self._links.stop()
                 await self.upkeep.stop()
                 await self.worker.stop()
+            await self.dispatcher.stop()
             await self.log.stop()
             await self.hooks.settle()
             await self.database.close()

@@ -8,22 +8,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 from uuid import UUID
 
 import click
 
-from goodanalytics.config import Config, new_token
+from goodanalytics import cli_platforms
+from goodanalytics.cli_opening import app_option, opened
+from goodanalytics.cli_opening import database_option as _database
+from goodanalytics.cli_opening import from_environment as _analytics
+from goodanalytics.cli_opening import needed as _needed
+from goodanalytics.cli_opening import run as _run
+from goodanalytics.cli_opening import schema_option as _schema
 from goodanalytics.errors import ConfigError, GoodAnalyticsError
 from goodanalytics.version import __version__
-
-if TYPE_CHECKING:
-    from goodanalytics.analytics import Analytics
-
-T = TypeVar("T")
 
 
 class _Group(click.Group):
@@ -42,21 +42,15 @@ def main() -> None:
     """First-party analytics, short links and attribution inside your own app and PostgreSQL."""
 
 
-_database = click.option(
-    "--database",
-    envvar="GOODANALYTICS_DATABASE_URL",
-    show_envvar=True,
-    help="A postgresql+asyncpg:// URL.",
-)
+main.add_command(cli_platforms.platforms)
+
+
 _data = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".data"),
     show_default=True,
     help="Where the embedded PostgreSQL keeps its files.",
-)
-_schema = click.option(
-    "--schema", default="good_analytics", show_default=True, help="The schema that holds our tables."
 )
 
 
@@ -147,24 +141,24 @@ def worker(database: str | None, schema: str, *, once: bool) -> None:
 @main.command()
 @_database
 @_schema
+@app_option
 @click.option(
     "--spool",
     type=click.Path(path_type=Path),
     help="Where the app keeps hits while the database is away; by default where an app of this user would.",
 )
-def doctor(database: str | None, schema: str, spool: Path | None) -> None:
+def doctor(database: str | None, schema: str, app: str | None, spool: Path | None) -> None:
     """Say what is wrong, and how to mend it."""
     from goodanalytics.log import spool_contents  # noqa: PLC0415
     from goodanalytics.log.spool import place_of  # noqa: PLC0415
-    from goodanalytics.store import health  # noqa: PLC0415
+    from goodanalytics.store import health, health_outbox  # noqa: PLC0415
 
     async def work() -> list[health.Finding]:
-        analytics = _analytics(_needed(database), schema=schema)
-        now, place = analytics.config.clock(), spool or place_of(analytics.config)
-        try:
+        async with opened(database, schema, app) as analytics:
+            now, place = analytics.config.clock(), spool or place_of(analytics.config)
             found = await health.examine(analytics.database, now)
-        finally:
-            await analytics.stop()
+            if all(finding.level != "wrong" for finding in found):
+                found += await health_outbox.examine(analytics.database, analytics.config.platforms, now)
         return found + (spool_contents.findings(place, now) if place is not None else [])
 
     findings = _run(work())
@@ -395,23 +389,6 @@ def export_links(
     _run(work())
 
 
-def _needed(database: str | None) -> str:
-    if not database:
-        raise ConfigError(
-            "No database is named. Give --database postgresql+asyncpg://user@host/name, or set GOODANALYTICS_DATABASE_URL"
-        )
-    return database
-
-
-def _analytics(database: str, **settings: Any) -> Analytics:
-    from goodanalytics.analytics import Analytics  # noqa: PLC0415  # importing everything is slow; --help is not
-
-    # Commands that only touch the database sign nothing, so they run without the app's secret.
-    settings.setdefault("secret_key", os.environ.get("GOODANALYTICS_SECRET_KEY") or new_token() * 2)
-    environ = {name: value for name, value in os.environ.items() if name != "GOODANALYTICS_SECRET_KEY"}
-    return Analytics(database, Config.from_env(environ=environ, **settings))
-
-
 async def _until_stopped() -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -419,13 +396,6 @@ async def _until_stopped() -> None:
         with contextlib.suppress(NotImplementedError):  # Windows has no such handlers; Ctrl-C raises there
             loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
-
-
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(coroutine)
-    except KeyboardInterrupt:
-        raise click.Abort from None
 
 
 if __name__ == "__main__":

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import random
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
 from goodanalytics import environment
-from goodanalytics.core.destinations import NEVER_SCHEMES, SCHEME
+from goodanalytics.core.consent import Consent
 from goodanalytics.core.identity_rules import IdentityRules
 from goodanalytics.core.limits import Limiter, RateLimits
 from goodanalytics.core.referral import ReferralRules
 from goodanalytics.core.rules import Cookies, SessionRules, checked_host
+from goodanalytics.core.settings import checked_network, checked_scheme, checked_uuid
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import ConfigError
+from goodanalytics.platforms import Platform, Policy, Silence, chosen
+from goodanalytics.sealing import Sealer
 
 DEFAULT_WORKSPACE = UUID(int=0)
 """The workspace of a host that has one tenant."""
@@ -162,9 +167,20 @@ class Config:
         worker_interval: Longest time between two looks into the log when nothing wakes the worker.
         batch_size: Hits processed in one transaction, at the most.
         idempotency: How long at least a repeated hit or key is known as such; 7 to 90 days.
+        webhook_networks: Networks of your own (`10.1.2.0/24`) that webhooks may lead to, also without https. All other addresses
+            must be public ones.
+        platforms: Ad platforms that conversions may go to; each is switched on by `analytics.platforms.enable`.
+        dispatch_policy: Your own say, asked when a conversion is queued and when it is sent: platform's name and conversion →
+            why not, or `None`.
+        consent_silence: What a person who was not asked is taken to have said about their data and ads.
+        consent: ASGI scope → what its visitor allowed ad platforms, `None` if not asked. `Sec-GPC: 1` denies all in any case.
+        reporting_currency: The currency (ISO 4217) that amounts are also kept in, beside the one that was charged.
+        exchange_rate: Currency and time → how many of *reporting_currency* one is worth then, in major units, or `None`.
+            Asked once, when the sale is recorded.
+        transport: An `httpx.AsyncBaseTransport` between us and the platforms, such as one with a proxy.
         auto_migrate: Bring the schema up at start. For the embedded database and development.
         on_error: Called with each of our own exceptions that we keep from the host.
-        clock, new_id, new_token: Replaced by tests.
+        clock, new_id, new_token, jitter, random_bytes: Replaced by tests.
     """
 
     secret_key: str = field(repr=False)
@@ -203,11 +219,21 @@ class Config:
     worker_interval: timedelta = timedelta(seconds=1)
     batch_size: int = 500
     idempotency: timedelta = timedelta(days=7)
+    webhook_networks: Sequence[str | type_of_network] = ()
+    platforms: Sequence[Platform] = ()
+    dispatch_policy: Policy | None = None
+    consent_silence: Silence = "denied"
+    consent: Callable[[Mapping[str, Any]], Consent | None] | None = None
+    reporting_currency: str | None = None
+    exchange_rate: Callable[[str, datetime], Decimal | None] | None = None
+    transport: Any = None
     auto_migrate: bool = False
     on_error: Callable[[BaseException], None] | None = None
     clock: Callable[[], datetime] = utc_now
     new_id: Callable[[], UUID] = uuid7
     new_token: Callable[[], str] = new_token
+    jitter: Callable[[], float] = random.random
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
 
     def __post_init__(self) -> None:
         """Check every value and bring it into its one form."""
@@ -228,6 +254,8 @@ class Config:
             "geo_headers",
             "exclude",
             "exclude_ips",
+            "webhook_networks",
+            "platforms",
         ):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
@@ -258,9 +286,18 @@ class Config:
             )
         if self.limiter is not None and not callable(getattr(self.limiter, "take", None)):
             raise ConfigError(f"limiter is {self.limiter!r}; it needs a method `take(limit, who, cost)`")
-        for name in ("authenticate", "dashboard_auth", "on_error", "clock", "new_id", "new_token"):
+        needed = ("clock", "new_id", "new_token", "jitter", "random_bytes")
+        for name in (
+            "authenticate",
+            "dashboard_auth",
+            "on_error",
+            "dispatch_policy",
+            "consent",
+            "exchange_rate",
+            *needed,
+        ):
             value = getattr(self, name)
-            if not callable(value) and (value is not None or name in ("clock", "new_id", "new_token")):
+            if not callable(value) and (value is not None or name in needed):
                 raise ConfigError(f"{name} is {value!r}; it must be a function")
 
     def _check_places(self) -> None:
@@ -268,11 +305,14 @@ class Config:
             raise ConfigError(
                 f"schema is {self.schema!r}; it must be a lower-case PostgreSQL name such as 'good_analytics'"
             )
-        object.__setattr__(self, "workspace", _uuid("workspace", self.workspace))
+        object.__setattr__(self, "workspace", checked_uuid("workspace", self.workspace))
         object.__setattr__(
             self,
             "workspaces",
-            {checked_host("workspaces", h): _uuid("workspaces", w) for h, w in self.workspaces.items()},
+            {
+                checked_host("workspaces", h): checked_uuid("workspaces", w)
+                for h, w in self.workspaces.items()
+            },
         )
         for name in ("mount", "link_path"):
             if not _MOUNT.fullmatch(getattr(self, name)):
@@ -286,17 +326,12 @@ class Config:
         object.__setattr__(
             self, "link_domains", tuple(checked_host("link_domains", h) for h in self.link_domains)
         )
-        object.__setattr__(
-            self, "own_hosts", tuple(checked_host("own_hosts", h, wildcard=True) for h in self.own_hosts)
-        )
-        object.__setattr__(
-            self,
-            "link_frameable_hosts",
-            tuple(checked_host("link_frameable_hosts", h, wildcard=True) for h in self.link_frameable_hosts),
-        )
-        object.__setattr__(self, "link_app_schemes", tuple(_scheme(s) for s in self.link_app_schemes))
-        for name in ("trusted_proxies", "exclude_ips"):
-            object.__setattr__(self, name, tuple(_network(name, n) for n in getattr(self, name)))
+        for name in ("own_hosts", "link_frameable_hosts"):
+            hosts = tuple(checked_host(name, h, wildcard=True) for h in getattr(self, name))
+            object.__setattr__(self, name, hosts)
+        object.__setattr__(self, "link_app_schemes", tuple(checked_scheme(s) for s in self.link_app_schemes))
+        for name in ("trusted_proxies", "exclude_ips", "webhook_networks"):
+            object.__setattr__(self, name, tuple(checked_network(name, n) for n in getattr(self, name)))
         object.__setattr__(self, "geo_headers", tuple(h.lower() for h in self.geo_headers))
         taken = {f"{self.mount}{path}" for path in _OWN_PATHS}
         if self.link_path in taken:
@@ -311,6 +346,17 @@ class Config:
             raise ConfigError(f"log is {self.log!r}; this version knows 'postgres'")
         if self.keep_ip not in ("full", "truncated", "off"):
             raise ConfigError(f"keep_ip is {self.keep_ip!r}; write 'full', 'truncated' or 'off'")
+        if self.consent_silence not in ("granted", "denied"):
+            raise ConfigError(f"consent_silence is {self.consent_silence!r}; write 'denied' or 'granted'")
+        if self.reporting_currency is None and self.exchange_rate is not None:
+            raise ConfigError(
+                "exchange_rate is set and reporting_currency is not. Try: reporting_currency='EUR'"
+            )
+        if self.reporting_currency is not None and not re.fullmatch("[A-Z]{3}", str(self.reporting_currency)):
+            raise ConfigError(f"reporting_currency is {self.reporting_currency!r}; write one such as 'EUR'")
+        if self.transport is not None and not hasattr(self.transport, "handle_async_request"):
+            raise ConfigError(f"transport is {self.transport!r}; write httpx.AsyncHTTPTransport(proxy=…)")
+        object.__setattr__(self, "platforms", chosen.checked(self.platforms))
         if self.geo_path is not None:
             object.__setattr__(self, "geo_path", Path(self.geo_path))
         if self.spool_path is not None and self.spool_path != "off":
@@ -346,7 +392,8 @@ class Config:
         Read every setting that is a value from the environment.
 
         Lists are separated by commas, durations are seconds, booleans are true or false, a rate can be off, *workspaces* is
-        `host=uuid,host=uuid`. Members of *session*, *cookies*, *identity*, *referral* and *rate_limits* carry their group's name:
+        `host=uuid,host=uuid`, *platforms* is `meta,google`. Members of *session*, *cookies*, *identity*, *referral* and *rate_limits*
+        carry their group's name:
         `GOODANALYTICS_SESSION_TIMEOUT`. Settings that are functions come through *overrides*, which win.
 
         Raises:
@@ -375,10 +422,23 @@ class Config:
         """Recognises what belonged to erased people."""
         return Graveyard.of(self.secret_key, self.previous_secret_keys)
 
+    @property
+    def sealer(self) -> Sealer:
+        """Seals what lies in the database and is nobody else's to read."""
+        return Sealer((self.secret_key, *self.previous_secret_keys), self.random_bytes)
+
     def workspace_of(self, host: str) -> UUID:
         """The workspace that a request to *host* belongs to; a host that is listed without a port covers every port."""
         host = host.lower()
         return self.workspaces.get(host) or self.workspaces.get(host.partition(":")[0], self.workspace)
+
+    def consent_of(self, scope: Mapping[str, Any]) -> Consent | None:
+        """What *consent* reads out of a request; nothing where it fails."""
+        try:
+            return None if self.consent is None else self.consent(scope)
+        except Exception as error:  # noqa: BLE001  # a host's function may raise anything
+            self.report(error, "asking for consent")
+            return None
 
     def report(self, error: BaseException, doing: str) -> None:
         """Log one of our own failures once and hand it to *on_error*; the host never sees it."""
@@ -388,29 +448,3 @@ class Config:
                 self.on_error(error)
             except Exception:
                 logger.exception("on_error itself failed")
-
-
-def _network(name: str, value: object) -> type_of_network:
-    try:
-        return ipaddress.ip_network(value, strict=False)  # type: ignore[arg-type]  # ip_network refuses what it cannot read
-    except ValueError:
-        raise ConfigError(
-            f"{name} has {value!r}; write an address or a network such as '10.0.0.0/8'"
-        ) from None
-
-
-def _scheme(value: object) -> str:
-    scheme = str(value).lower().removesuffix("://").removesuffix(":")
-    if not SCHEME.fullmatch(scheme) or scheme in NEVER_SCHEMES:
-        raise ConfigError(
-            f"link_app_schemes has {value!r}; write the scheme of an app, such as 'myapp'. http and https are always "
-            "allowed, and those by which a browser runs or shows what stands in the address never are"
-        )
-    return scheme
-
-
-def _uuid(name: str, value: object) -> UUID:
-    try:
-        return value if isinstance(value, UUID) else UUID(str(value))
-    except ValueError:
-        raise ConfigError(f"{name} is {value!r}; it must be a UUID") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from goodanalytics.errors import ConfigError
+from goodanalytics.platforms import known
 
 ALSO_READ_ELSEWHERE = ("database_url", "pg_bin", "chromium", "test_database_url", "require_all")
 """Variables with our prefix that are not members of `Config`."""
@@ -149,10 +150,18 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         "identity",
         "rate_limits",
         "limiter",
+        "dispatch_policy",
+        "consent",
+        "exchange_rate",
+        "transport",
+        "jitter",
+        "random_bytes",
     ):
         return None
     if name == "workspaces":
         return _pairs
+    if name == "platforms":
+        return known.named
     if hint is bool:
         return _boolean
     if hint is int:

@@ -18,6 +18,7 @@ from goodanalytics.config import Config
 from goodanalytics.core import hits
 from goodanalytics.core.links import Link
 from goodanalytics.core.visitors import Visitor
+from goodanalytics.dispatch_plan import DispatchPlan
 from goodanalytics.errors import InvalidInput
 from goodanalytics.facade_links import Links
 from goodanalytics.link_registry import as_uuid
@@ -25,7 +26,7 @@ from goodanalytics.store import erasure, ledger, persons, visitors
 from goodanalytics.store.database import Database
 from goodanalytics.store.erasure import Forgotten
 from goodanalytics.store.link_experiments import Experiment
-from goodanalytics.store.reports import metrics
+from goodanalytics.store.reports import exchanged, metrics
 from goodanalytics.store.reports.query import Query
 from goodanalytics.store.visitors import Attribution, Page, TimelineEntry
 
@@ -138,6 +139,7 @@ class Visitors:
                 conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id),
                 merge_id=self.config.new_id(), one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force,
                 now=self.config.clock(),
+                tell=DispatchPlan(self.config, self.database.tables).add_now,
             )  # fmt: skip
 
         return await ledger.again(self.database, act)
@@ -219,6 +221,15 @@ class Reports:
         """
         async with self.database.connect() as conn:
             return await metrics.run(conn, self.database.tables, workspace_id or self.config.workspace, query)
+
+    async def reporting_revenue(
+        self, period: tuple[datetime, datetime], *, workspace_id: UUID | None = None
+    ) -> metrics.Result:
+        """Sales less refunds in `Config.reporting_currency`; `meta` tells what had no rate and is left out."""
+        async with self.database.connect() as conn:
+            return await exchanged.revenue(
+                conn, self.database.tables, workspace_id or self.config.workspace, period
+            )
 
     async def realtime(self, *, workspace_id: UUID | None = None) -> Mapping[str, int]:
         """How many visitors were here in the last five minutes."""

@@ -58,6 +58,8 @@ class Hooks:
         """
         Register the decorated function for *name*: an event type, such as `sale` or `link_click`.
 
+        `webhook_disabled` is called with a `store.webhooks.Disabled`: which webhook was switched off by its failures, and why.
+
         A plain function for `link_click` is called in a thread: there is no running event loop in it. Write `async def` for one
         that only awaits.
 
@@ -89,9 +91,12 @@ class Hooks:
             if outcome.status != "recorded" or name == "link_click":
                 continue
             for hook in self._waiting.get(name, ()):
-                task = asyncio.get_running_loop().create_task(self._call(hook, Happened(name, hit, outcome)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(name, hook, Happened(name, hit, outcome))
+
+    def announce(self, name: str, what: object) -> None:
+        """Start the hooks of *name* with *what*, which happened without a hit. Call after the commit."""
+        for hook in self._waiting.get(name, ()):
+            self._begin(name, hook, what)
 
     async def gather(self, hit: Hit, budget: float = CLICK_BUDGET) -> list[Any]:
         """Run the `link_click` hooks side by side and return what those answered that were done within *budget* seconds."""
@@ -129,13 +134,18 @@ class Hooks:
         answer = await asyncio.get_running_loop().run_in_executor(self._threads, context.run, hook, happened)
         return await answer if isinstance(answer, Awaitable) else answer
 
-    async def _call(self, hook: Hook, happened: Happened) -> None:
+    def _begin(self, name: str, hook: Hook, what: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._call(name, hook, what))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, name: str, hook: Hook, what: Any) -> None:
         try:
-            await _result(hook, happened)
+            await _result(hook, what)
         except Exception as error:  # noqa: BLE001  # a host's function may raise anything, and must not stop the worker
-            self._report(error, f"running a hook for {happened.name}")
+            self._report(error, f"running a hook for {name}")
 
 
-async def _result(hook: Hook, happened: Happened) -> Any:
-    answer = hook(happened)
+async def _result(hook: Hook, what: Any) -> Any:
+    answer = hook(what)
     return await answer if isinstance(answer, Awaitable) else answer

@@ -4,57 +4,45 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → people.load → People.take for each (pure) → history.recall → Plan.add for each (pure)
-    → ledger.apply → commit → hooks
+    understand (pure) → ledger.receive → people.load → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
+    → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from goodanalytics.config import Config
 from goodanalytics.core import devices, sources, urls
+from goodanalytics.core.conversions import Sales
 from goodanalytics.core.foreseen import Foreseen, foreseen
-from goodanalytics.core.hits import Hit
-from goodanalytics.core.identity import identifiers
+from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.identity import Identifier, identifiers
 from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
-from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, outcome
-from goodanalytics.core.referral import news_of
-from goodanalytics.errors import Busy, DatabaseUnavailable
+from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, decide
+from goodanalytics.core.referral import Conversion, news_of
+from goodanalytics.dispatch_plan import DispatchPlan
+from goodanalytics.errors import Busy
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
-from goodanalytics.log.postgres import Entry, PostgresLog
-from goodanalytics.store import commissions, health, history, ledger
+from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
-from goodanalytics.store.database import Database, after_commit, blames_rows, is_passing, savepoint
+from goodanalytics.store.database import Database, after_commit, is_passing, savepoint
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
 ATTEMPTS = 8
 """How often a batch decides again when others are faster; from the second time on it is alone in doing so."""
-
-
-GROWTH = 4
-"""How many times the configured batch size a batch may grow to under a backlog."""
-
-LINGER = 0.05
-"""Seconds that the worker waits after a small batch. A lag that nobody sees, for a tenth of the work at moderate rates."""
-
-STOP_SECONDS = 10
-"""How long a stop waits for the batch at hand."""
-
-DRAIN_PAUSE = 0.01
-"""Seconds between two looks at a log whose last hits another worker has in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +66,67 @@ class Ingest:
             Busy: Others kept changing the same visitors.
             DatabaseUnavailable: Nobody answers, or the connection was lost.
         """
+        return await self._in_transaction(lambda conn: self.process(conn, hits), hits, connection)
+
+    async def alone(self, hit: Hit, connection: Any = None) -> Outcome | None:
+        """
+        Process one hit about a visitor whom it names, in as few statements as that takes (`store.alone`).
+
+        `None`, and nothing is written, when it is not such a hit, its visitor is not known, or it was here before: `now` then does it.
+
+        Raises:
+            Busy: Others kept changing the same visitors.
+            DatabaseUnavailable: Nobody answers, or the connection was lost.
+        """
+        if not alone.goes(hit):
+            return None
+        found = await self._in_transaction(lambda conn: self._alone(conn, hit), [hit], connection)
+        return found[0] if found else None
+
+    async def _in_transaction(
+        self, act: Callable[[Any], Awaitable[list[Outcome]]], hits: Sequence[Hit], connection: Any
+    ) -> list[Outcome]:
         if connection is not None:
-            outcomes = await self.process(connection, hits)
-            await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
+            async with self.database.reading(connection) as conn:
+                outcomes = await act(conn)
+            if outcomes:
+                await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
         for _ in range(ATTEMPTS):
             try:
                 async with self.database.begin() as conn:
-                    outcomes = await self.process(conn, hits)
+                    outcomes = await act(conn)
             except Exception as error:
                 if not is_passing(error):
                     raise
                 continue
-            self.hooks.notify(hits, outcomes)
+            if outcomes:
+                self.hooks.notify(hits, outcomes)
             return outcomes
         raise Busy(f"{len(hits)} hits lost {ATTEMPTS} transactions to others. Try again")
+
+    async def _alone(self, conn: Any, hit: Hit) -> list[Outcome]:
+        """The hit's outcome; none when it has to be done the other way, from its receipt on."""
+        t, timeout = self.database.tables, self.config.session.timeout
+        taken = await alone.take(conn, t, hit, hit.occurred_at - timeout, hit.occurred_at + timeout)
+        if taken is None:
+            return []
+        if taken.is_current:
+            people = People(taken.state, self.config.identity)
+            plan = Plan(people, taken.history, self._policy)
+            _, one, outcome = decide(people, Sales({}), hit, ())
+            if one is not None:
+                plan.record(self.understand(hit), one.visitor_id, one.company)
+            news = await alone.put(conn, t, people, plan, self.config)
+            if news is not None:
+                await link_days.touch(conn, t, plan.events, self.config.clock())
+                if taken.has_partners:
+                    due = news_of(people, plan)
+                    await commissions.record(conn, t, due, self.config.referral, self.config.clock())
+                if taken.has_listeners:
+                    await self._tell(conn, news)
+                return [outcome]
+        return list((await self._write(conn, {0: hit})).values())
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """
@@ -113,26 +147,47 @@ class Ingest:
                 fresh[index] = hit
             else:
                 outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
+        outcomes |= await self._write(conn, fresh)
+        return [outcomes[index] for index in range(len(hits))]
+
+    async def _write(self, conn: Any, fresh: Mapping[int, Hit]) -> dict[int, Outcome]:
+        """Write what hits mean that were received just now, each with its place."""
+        t = self.database.tables
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for attempt in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):
                 async with people_rows.line(conn, t, attempt), savepoint(conn) as inner:
-                    people, whose = await self.resolve(inner, list(fresh.values()))
-                    by_index = dict(zip(fresh, whose, strict=True))
+                    people, offered = await self._acquaint(inner, list(fresh.values()))
+                    # Of a sale that people are locked for, nobody else gives anything back meanwhile.
+                    sales = Sales(await conversions.load_sales(inner, t, _given_back(fresh.values())))
+                    decided = {
+                        index: decide(people, sales, hit, found)
+                        for (index, hit), found in zip(fresh.items(), offered, strict=True)
+                    }
                     recorded = [
-                        (understood[index], one)
-                        for index, one in by_index.items()
+                        (_with_hit(understood[index], hit), one)
+                        for index, (hit, one, _) in decided.items()
                         if one is not None and index in understood
                     ]
-                    plan = await self._plan(inner, people, recorded)
+                    plan = await self._plan(inner, people, recorded, sales)
                     now = self.config.clock()
                     await ledger.apply(inner, t, people, plan, now)
-                    await commissions.record(inner, t, news_of(people, plan), self.config.referral, now)
-                outcomes |= {index: outcome(fresh[index], one) for index, one in by_index.items()}
-                return [outcomes[index] for index in range(len(hits))]
+                    await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
+                    news = news_of(people, plan, _refunds(plan))
+                    await commissions.record(inner, t, news, self.config.referral, now)
+                    if refused := [
+                        hit for hit, _, outcome in decided.values() if outcome.status == "refused"
+                    ]:
+                        await ledger.withdraw(inner, t, refused)
+                return {index: outcome for index, (_, _, outcome) in decided.items()}
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
-        return [outcomes[index] for index in range(len(hits))]
+        return {}
+
+    async def _tell(self, conn: Any, news: conversions.News) -> None:
+        await DispatchPlan(self.config, self.database.tables).add(
+            conn, news.told, self.config.clock(), unattributed=news.unattributed
+        )
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -153,7 +208,7 @@ class Ingest:
                     people, (one,) = await self.resolve(conn, [hit])
                     if one is None:
                         return Foreseen("dropped", None)
-                    plan = await self._plan(conn, people, [(understood, one)], everybody=True)
+                    plan = await self._plan(conn, people, [(understood, one)], Sales({}), everybody=True)
                 return foreseen(people, plan, hit, one)
         raise Busy(f"Foreseeing lost {ATTEMPTS} races for its visitors. Try again")
 
@@ -164,6 +219,11 @@ class Ingest:
         Raises:
             Stale: Somebody else was faster. Undo what the transaction read, and ask again.
         """
+        people, offered = await self._acquaint(conn, hits)
+        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
+
+    async def _acquaint(self, conn: Any, hits: Sequence[Hit]) -> tuple[People, list[tuple[Identifier, ...]]]:
+        """The people whom *hits* point to, locked, and what each hit points with."""
         offered = [identifiers(hit, self.config.identity) for hit in hits]
         state = await people_rows.load(
             conn,
@@ -174,21 +234,29 @@ class Ingest:
             ],
             self.config.graveyard,
         )
-        people = People(state, self.config.identity)
-        return people, [people.take(hit, found) for hit, found in zip(hits, offered, strict=True)]
+        return People(state, self.config.identity), offered
 
     async def _plan(
-        self, conn: Any, people: People, batch: Sequence[tuple[Understood, Taken]], *, everybody: bool = False
+        self,
+        conn: Any,
+        people: People,
+        batch: Sequence[tuple[Understood, Taken]],
+        sales: Sales,
+        *,
+        everybody: bool = False,
     ) -> Plan:
         """What hits change about those whose they are."""
-        rules = self.config.session
         past = await history.recall(
-            conn, self.database.tables, people, batch, rules.timeout, everybody=everybody
+            conn, self.database.tables, people, batch, self.config.session.timeout, everybody=everybody
         )
-        plan = Plan(people, past, SessionPolicy(rules.timeout, rules.split_on_source))
+        plan = Plan(people, past, self._policy, sales)
         for understood, one in batch:
             plan.record(understood, one.visitor_id, one.company)
         return plan
+
+    @property
+    def _policy(self) -> SessionPolicy:
+        return SessionPolicy(self.config.session.timeout, self.config.session.split_on_source)
 
     def understand(self, hit: Hit) -> Understood:
         """Read everything out of *hit* that needs no database: where from, with what, where on earth."""
@@ -213,6 +281,26 @@ class Ingest:
         return self.geo.lookup(hit.client.ip)
 
 
+def _given_back(hits: Iterable[Hit]) -> set[tuple[UUID, UUID]]:
+    """The sales that refunds among *hits* name."""
+    return {(hit.workspace_id, hit.sale_id) for hit in hits if hit.sale_id is not None}
+
+
+def _with_hit(understood: Understood, hit: Hit) -> Understood:
+    return understood if understood.hit is hit else msgspec.structs.replace(understood, hit=hit)
+
+
+def _refunds(plan: Plan) -> list[Conversion]:
+    """What of a batch is given back to buyers, for partners who earned with it."""
+    return [
+        Conversion(
+            hit.workspace_id, hit.id, "refund", found.visitor_id, hit.occurred_at, hit.amount_cents or 0, hit.currency, hit.sale_id,
+        )
+        for found in plan.conversions
+        if (hit := found.hit).event_type is EventType.REFUND
+    ]  # fmt: skip
+
+
 def _repetition(hit: Hit, digest: str | None) -> Outcome:
     if hit.digest is not None and digest is not None and hit.digest != digest:
         return Outcome(hit.id, "conflict", reason="the same key was used before with another body")
@@ -233,124 +321,6 @@ def kept_ip(ip: str | None, keep: str) -> str | None:
     if keep == "full":
         return str(address)
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
-
-
-class Worker:
-    """
-    The loop that takes hits out of the log and processes them.
-
-    It is woken by appends in its own process and looks by itself every `worker_interval`. Several workers, in one process
-    or many, share the load; a visitor's hits stay in order because a shard is claimed by one worker at a time.
-    """
-
-    def __init__(self, ingest: Ingest, log: PostgresLog) -> None:
-        self._ingest = ingest
-        self._log = log
-        self._task: asyncio.Task[None] | None = None
-        self._is_stopping = False
-        self._size = ingest.config.batch_size
-
-    def start(self) -> None:
-        """Begin to work in the running event loop."""
-        self._is_stopping = False
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="goodanalytics worker")
-
-    async def stop(self) -> None:
-        """
-        Stop after the batch that is being processed; what is in the log stays there.
-
-        A batch that takes longer than `STOP_SECONDS` is broken off, and is in the log again.
-        """
-        if self._task is not None:
-            self._is_stopping = True
-            self._log.wake()
-            await asyncio.wait([self._task], timeout=STOP_SECONDS)
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-
-    async def drain(self) -> int:
-        """
-        Process everything that is in the log now, and return how many hits that were.
-
-        What another worker has in hand is waited for.
-        """
-        total = 0
-        while True:
-            taken = await self.work()
-            total += taken
-            if not taken:
-                if not (await health.backlog(self._ingest.database, self._now)).waiting:
-                    return total
-                await asyncio.sleep(DRAIN_PAUSE)
-
-    async def work(self) -> int:
-        """
-        Take one batch out of the log and process it, in one transaction. Returns its size; 0 when nothing was free.
-
-        While batches come full, the next one is larger, up to `GROWTH` times the configured size: the statements of a batch
-        cost nearly the same whatever its size.
-        """
-        smallest = self._ingest.config.batch_size
-        async with self._ingest.database.begin() as conn:
-            entries = await self._log.claim(conn, self._size)
-            done = await self._settle(conn, entries)
-        is_full = len(entries) == self._size
-        self._size = min(2 * self._size, GROWTH * smallest) if is_full else smallest
-        self._ingest.hooks.notify([hit for hit, _ in done], [outcome for _, outcome in done])
-        return len(entries)
-
-    async def _settle(self, conn: Any, entries: Sequence[Entry]) -> list[tuple[Hit, Outcome]]:
-        """Process *entries*; where that fails, halve them until the hit that is to blame stands alone, and set it aside."""
-        if not entries:
-            return []
-        if any(entry.hit is None for entry in entries):
-            await self._log.set_aside(
-                conn, [e for e in entries if e.hit is None], "cannot be read", self._now
-            )
-            entries = [entry for entry in entries if entry.hit is not None]
-        hits = [entry.hit for entry in entries if entry.hit is not None]
-        try:
-            async with savepoint(conn) as inner:
-                return list(zip(hits, await self._ingest.process(inner, hits), strict=True))
-        except Busy:
-            raise
-        except Exception as error:
-            if not blames_rows(error):
-                raise
-            if len(entries) == 1:
-                self._ingest.config.report(error, f"processing hit {hits[0].id}, which is now set aside")
-                await self._log.set_aside(conn, entries, f"{type(error).__name__}: {error}", self._now)
-                return []
-            middle = len(entries) // 2
-            return await self._settle(conn, entries[:middle]) + await self._settle(conn, entries[middle:])
-
-    @property
-    def _now(self) -> Any:
-        return self._ingest.config.clock()
-
-    async def _run(self) -> None:
-        config = self._ingest.config
-        pause = config.worker_interval
-        while not self._is_stopping:
-            try:
-                taken = await self.work()
-                pause = config.worker_interval
-                if taken >= self._ingest.config.batch_size // GROWTH:
-                    continue
-                if taken:
-                    # A batch of a few costs as much as one of a hundred: let some come together.
-                    await asyncio.sleep(min(LINGER, pause.total_seconds()))
-                    continue
-            except DatabaseUnavailable as error:
-                config.report(error, "looking into the log")
-                pause = min(pause * 2, timedelta(seconds=30))
-            except Exception as error:  # noqa: BLE001  # the worker outlives whatever one batch meets
-                config.report(error, "processing the log")
-                pause = min(pause * 2, timedelta(seconds=30))
-            if not self._is_stopping:
-                await self._log.wait(pause)
 
 
 def is_excluded(config: Config, scope: Any) -> bool:

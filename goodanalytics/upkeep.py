@@ -1,5 +1,7 @@
 """
-ACT: what must be done now and then so that everything else goes on: months of events ahead, the day of receipts, figures of links.
+ACT: what must be done now and then so that everything else goes on.
+
+Months of events ahead, the day of receipts, persons taken out of dispatches that are over, figures of links.
 
 Every process does it; whoever comes second finds nothing to do. Partitions are made at start and then every few hours. Days of links
 are counted in the background only, from a minute after the start on: years of them may be waiting.
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 from goodanalytics.config import Config
 from goodanalytics.migrations import days, partitions
-from goodanalytics.store import link_days
+from goodanalytics.store import link_days, outbox
 from goodanalytics.store.database import Database
 
 EVERY = 6 * 60 * 60  # seconds
@@ -43,6 +45,8 @@ class Upkeep:
         # Apart, so that nobody who waits for the one lock waits for the other too.
         async with self.database.begin() as conn:
             turned = await days.turn(conn, schema, now, self.config.idempotency)
+        async with self.database.begin() as conn:
+            await outbox.tidy(conn, self.database.tables, now)
         return made if turned.opened is None else [*made, turned.opened]
 
     async def count(self) -> int:

@@ -255,64 +255,6 @@ class Verbs:
             await self.log.append([hit])
         return Outcome(hit.id, "accepted", visitor_id=visitor_id)
 
-    async def lead(
-        self,
-        visitor: Person,
-        *,
-        name: str | None = None,
-        properties: Mapping[str, Property] | None = None,
-        amount_cents: int | None = None,
-        currency: str | None = None,
-        key: str | None = None,
-        occurred_at: datetime | None = None,
-        workspace_id: UUID | None = None,
-        connection: Any = None,
-    ) -> Outcome:
-        """
-        Record that *visitor* became a lead: signed up, asked for an offer, booked a demo.
-
-        Raises:
-            InvalidInput: A value is out of its bounds.
-            NotFound: There is no such visitor in this workspace.
-            Conflict: *key* was used for something else.
-        """
-        return await self._record(
-            EventType.LEAD, visitor, workspace_id, connection, key,
-            name=name, properties=properties, amount_cents=amount_cents, currency=currency, occurred_at=occurred_at,
-        )  # fmt: skip
-
-    async def sale(
-        self,
-        visitor: Person,
-        *,
-        amount_cents: int,
-        currency: str,
-        key: str | None = None,
-        name: str | None = None,
-        properties: Mapping[str, Property] | None = None,
-        occurred_at: datetime | None = None,
-        workspace_id: UUID | None = None,
-        connection: Any = None,
-    ) -> Outcome:
-        """
-        Record that *visitor* paid.
-
-        Args:
-            amount_cents: In the currency's minor unit, as charged: 4900 for 49.00 EUR, 4900 for 4900 JPY.
-            currency: ISO 4217.
-            key: Your order number: one key is one sale, however often the call is repeated.
-            connection: Your own connection or session: the sale commits or vanishes with your order.
-
-        Raises:
-            InvalidInput: A value is out of its bounds.
-            NotFound: There is no such visitor in this workspace.
-            Conflict: *key* was used for another sale.
-        """
-        return await self._record(
-            EventType.SALE, visitor, workspace_id, connection, key,
-            name=name, properties=properties, amount_cents=amount_cents, currency=currency, occurred_at=occurred_at,
-        )  # fmt: skip
-
     def identity_token(
         self,
         *,
@@ -362,18 +304,28 @@ class Verbs:
         **facts: Any,
     ) -> Outcome:
         workspace_id, visitor_id = self._person(visitor, workspace_id)
-        await self._must_exist(workspace_id, visitor_id, connection)
-        try:
-            facts["amount_cents"], facts["currency"] = hit_values.money(
-                facts.get("amount_cents"), facts.get("currency")
-            )
-        except Invalid as error:
-            raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None
         hit = self._hit(
             event_type, workspace_id, Signals(visitor_id=visitor_id),
             name=hit_values.text(name, 100), properties=said.properties(properties, "properties"), key=key, **facts,
         )  # fmt: skip
+        return await self._of_visitor(hit, connection)
+
+    async def _of_visitor(self, hit: Hit, connection: Any) -> Outcome:
+        """Process a hit that may name its visitor, who then must be there."""
+        outcome = await self.ingest.alone(hit, connection)
+        if outcome is not None:
+            return outcome
+        if hit.signals.visitor_id is not None:
+            await self._must_exist(hit.workspace_id, hit.signals.visitor_id, connection)
         return await self._now(hit, connection)
+
+    @staticmethod
+    def _money(amount_cents: int | None, currency: str | None) -> dict[str, Any]:
+        try:
+            amount_cents, currency = hit_values.money(amount_cents, currency)
+        except Invalid as error:
+            raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None
+        return {"amount_cents": amount_cents, "currency": currency}
 
     def _hit(
         self,

@@ -30,6 +30,9 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core.consent import Consent
+from goodanalytics.core.orders import Item, Place, Reason
+
 MAX_BODY = 64 * 1024  # bytes
 MAX_ITEMS = 100
 MAX_PROPERTIES = 50
@@ -143,6 +146,9 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         platform_signals: What ad platforms want back later (`_fbp`, `_fbc`, `_ttp`).
         digest: Of what the caller sent, to tell another body under a used key apart.
         quiet: Only find or make the visitor; record nothing.
+        consent: What the person allowed ad platforms, as known with this hit; `None` says nothing.
+        place, contents: Where an order was placed, and its lines.
+        sale_id, reason: Of a refund: the sale that it takes back, and why.
     """
 
     id: UUID
@@ -169,12 +175,17 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     platform_signals: dict[str, str] = {}
     digest: str | None = None
     quiet: bool = False
+    consent: Consent | None = None
+    place: Place = "website"
+    contents: tuple[Item, ...] = ()
+    sale_id: UUID | None = None
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
     """
-    What the server itself knows of the request that carried a beacon.
+    What the server itself knows of the request that carried a beacon, and the consent that this shows.
 
     Attributes:
         anonymous_id: From the browser's own cookie; beats what a body says.
@@ -189,6 +200,7 @@ class Edge:
     new_anonymous_id: str | None = None
     click_id: UUID | None = None
     cookies: Mapping[str, str] | None = None
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,6 +529,7 @@ def _hit_of(item: Beacon, index: int, edge: Edge, new_id: Callable[[], UUID]) ->
         scroll_depth=_bounded("scroll_depth", item.scroll_depth, 100),
         key=key,
         platform_signals=_platform_signals(item, edge.cookies or {}),
+        consent=edge.consent,
     )
     return Claim(hit, text(item.token, 4_096), index)
 

@@ -13,51 +13,31 @@ the hits before it did, so a batch of 500 gives what 500 batches of one would.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from goodanalytics.core import sessions
+from goodanalytics.core.consent import remembered
+from goodanalytics.core.conversions import Converted, Sales, is_conversion
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import EventType, Hit
-from goodanalytics.core.identity import Kind
+from goodanalytics.core.identity import Identifier, Kind
 from goodanalytics.core.identity_rows import Member, RowKey, derived_id
+from goodanalytics.core.outcomes import Outcome
 from goodanalytics.core.people import UNUSED, People, Taken
 from goodanalytics.core.places import Place
+from goodanalytics.core.remembered import remember
 from goodanalytics.core.sessions import Moment, Session
 from goodanalytics.core.sources import DIRECT, Source
 from goodanalytics.core.touches import told_by_host, touched
 from goodanalytics.core.visitors import Visitor, fold
 
-Status = Literal["recorded", "repeated", "conflict", "resolved", "dropped", "accepted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    What became of a hit.
-
-    Attributes:
-        status: recorded; repeated (this id was here before); conflict (it was here with another body); resolved (its
-            visitor was found or made, and nothing else was asked); dropped (nothing was kept of it); accepted (it is in the
-            log, or on its way there, and not processed yet).
-        visitor_id: Canonical id; `None` for a repetition and for what was dropped.
-        reason: Why it is a conflict, or was dropped.
-    """
-
-    hit_id: UUID
-    status: Status
-    visitor_id: UUID | None = None
-    reason: str | None = None
-
-    @property
-    def event_id(self) -> UUID:
-        """An event carries its hit's id."""
-        return self.hit_id
+_OUTSIDE_VISITS = frozenset({EventType.LINK_CLICK, EventType.REFUND})
 
 
 def outcome(hit: Hit, taken: Taken | None) -> Outcome:
@@ -65,6 +45,23 @@ def outcome(hit: Hit, taken: Taken | None) -> Outcome:
     if taken is None:
         return Outcome(hit.id, "dropped", reason="forgotten")
     return Outcome(hit.id, "resolved" if hit.quiet else "recorded", taken.person_id)
+
+
+def decide(
+    people: People, sales: Sales, hit: Hit, offered: Sequence[Identifier]
+) -> tuple[Hit, Taken | None, Outcome]:
+    """
+    Say whose *hit* is and what becomes of it; the hit too, for a refund learns how much it gives back.
+
+    A refund that is refused changes nothing about anybody.
+    """
+    if hit.event_type is EventType.REFUND and not people.forgotten(hit, offered):
+        given = sales.take(hit)
+        if isinstance(given, str):
+            return hit, None, Outcome(hit.id, "refused", reason=given)
+        hit = given
+    taken = people.take(hit, offered)
+    return hit, taken, outcome(hit, taken)
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -125,11 +122,15 @@ class Plan:
 
     Attributes:
         events: New rows.
+        conversions: Leads, sales and refunds among them that count.
     """
 
-    def __init__(self, people: People, history: History, policy: SessionPolicy) -> None:
+    def __init__(
+        self, people: People, history: History, policy: SessionPolicy, sales: Sales | None = None
+    ) -> None:
         self._policy = policy
         self._people = people
+        self._sales = Sales({}) if sales is None else sales
         self._before = history.visitors
         self._rows = dict(history.visitors)
         for (workspace_id, new_id), (at, bot) in people.made.items():
@@ -143,6 +144,7 @@ class Plan:
             self._visits[session.workspace_id, session.visitor_id][session.id] = session
             self._visits_before[session.workspace_id, session.id] = session
         self.events: list[dict[str, Any]] = []
+        self.conversions: list[Converted] = []
         self._touched: dict[RowKey, None] = dict.fromkeys(people.made)
         self._touched_sessions: dict[RowKey, UUID] = {}
 
@@ -210,6 +212,9 @@ class Plan:
             row = self._catch_up(understood, row)
         self._rows[key] = row
         self._touched[key] = None
+        if is_conversion(understood.hit):
+            found = self._sales.converted(understood.hit, visitor_id, url=understood.url, ip=understood.ip)
+            self.conversions.append(found)
 
     # Which visit -----------------------------------------------------------------------------------------------------
 
@@ -278,7 +283,7 @@ class Plan:
     ) -> tuple[Session | None, bool]:
         """The visit that the hit belongs to, if any, and whether the hit began it."""
         hit = understood.hit
-        if hit.event_type is EventType.LINK_CLICK:
+        if hit.event_type in _OUTSIDE_VISITS:
             return None, False
         live = self._live(hit, visitor_id, company)
         if hit.client.bot is not None and live is not None and live.bot is None:
@@ -371,6 +376,7 @@ class Plan:
                 "scroll_depth": hit.scroll_depth,
                 "key": hit.key,
                 "properties": hit.properties,
+                **(self._sales.placed(hit, self.events) if hit.event_type is EventType.REFUND else {}),
             }
         )
 
@@ -399,6 +405,7 @@ def _with_hit(
     """*row* after one more hit."""
     hit, bot = understood.hit, understood.hit.client.bot
     is_counted = bot is None
+    consent = remembered(row.consent, hit.consent, hit.occurred_at)
     row = msgspec.structs.replace(
         row,
         bot=None if is_counted else bot if row.bot == UNUSED else row.bot,
@@ -407,9 +414,17 @@ def _with_hit(
         total_events=row.total_events + (is_counted and hit.event_type is not EventType.ENGAGEMENT),
         first_seen_at=min(row.first_seen_at, hit.occurred_at),
         last_seen_at=max(row.last_seen_at, hit.occurred_at),
-        geo=row.geo or ({} if understood.place is None else _place_json(understood.place)),
-        device=row.device or ({} if hit.origin == "server" else _device_json(understood.device)),
-        platform_signals=_signals(row.platform_signals, hit, understood.source),
+        geo=row.geo or ({} if understood.place is None else _as_json(understood.place)),
+        device=row.device or ({} if hit.origin == "server" else _as_json(understood.device)),
+        platform_signals=remember(
+            row.platform_signals,
+            hit,
+            consent,
+            source=understood.source,
+            url=understood.url,
+            ip=understood.ip,
+        ),
+        consent=consent,
     )
     if hit.trusted:
         row = told_by_host(row, hit)
@@ -422,15 +437,8 @@ def _with_hit(
     return row
 
 
-def _signals(known: dict[str, str], hit: Hit, source: Source | None) -> dict[str, str]:
-    """What ad platforms want back, *known* itself where *hit* adds nothing."""
-    anew = {**hit.platform_signals, **dict(source.click_ids if source is not None else ())}
-    return known if anew.items() <= known.items() else {**known, **anew}
+def _as_json(found: Device | Place) -> dict[str, Any]:
+    return {name: value for name in found.__slots__ if (value := getattr(found, name)) is not None}
 
 
-def _device_json(device: Device) -> dict[str, Any]:
-    return {name: value for name in Device.__slots__ if (value := getattr(device, name)) is not None}
-
-
-def _place_json(place: Place) -> dict[str, Any]:
-    return {name: value for name in Place.__slots__ if (value := getattr(place, name)) is not None}
+__all__ = ["ClickFacts", "History", "Outcome", "Plan", "SessionPolicy", "Understood", "decide", "outcome"]

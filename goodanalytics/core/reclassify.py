@@ -9,7 +9,7 @@ processed again, by the same `core.plan`.
    stored. What the verdicts do not touch stays as it is, also where the past can no longer be told exactly: events
    that were deleted since, settings that changed since.
 2. Events come in the order in which they were received. Of several that were received at one moment, the one that opened its
-   visit is first, then the id decides.
+   visit is first and refunds are last, else the id decides.
 3. A hit without a version was never judged (a host's own word), and is not judged now.
 4. A row of a visitor is a bot's when everything that it recorded is, and carries the reason of the first.
 5. The device of an event whose verdict changed is read again from the user agent alone; client hints are not kept.
@@ -171,7 +171,7 @@ def _key(row: Row) -> Key:
 
 def _received(row: Row) -> tuple[Any, ...]:
     opened = derived_id(row["id"], row["occurred_at"], "session") == row["session_id"]
-    return row["received_at"], not opened, row["id"]
+    return row["received_at"], not opened, row["event_type"] == EventType.REFUND, row["id"]
 
 
 def _process(
@@ -248,6 +248,7 @@ def _understood(row: Row, bot: str | None, own_hosts: Collection[str]) -> Unders
         link_id=row["link_id"] if row["origin"] == "link" else None,  # others have it from their visit
         # A click's source is its link's, and no visit ever lent it another.
         source=row["acquisition"] if row["origin"] == "link" else None,
+        sale_id=row.get("sale_event_id"),  # a refund stands where its sale stands
     )
     device = (
         devices.parse(row["user_agent"])

@@ -28,8 +28,10 @@ def told_by_host(row: Visitor, hit: Hit) -> Visitor:
     elif hit.event_type is EventType.SALE:
         status = max(status, "customer", key=STATUS_RANK.__getitem__)
         converted_at = min(converted_at or hit.occurred_at, hit.occurred_at)
-        if hit.currency is not None:
-            ltv = {**ltv, hit.currency: ltv.get(hit.currency, 0) + (hit.amount_cents or 0)}
+    if hit.currency is not None and hit.event_type in (EventType.SALE, EventType.REFUND):
+        # A refund takes the money back and nothing else: who bought once stays a customer.
+        cents = (hit.amount_cents or 0) * (-1 if hit.event_type is EventType.REFUND else 1)
+        ltv = {**ltv, hit.currency: ltv.get(hit.currency, 0) + cents}
     return msgspec.structs.replace(
         row,
         status=status,

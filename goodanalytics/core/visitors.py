@@ -17,6 +17,9 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core import remembered
+from goodanalytics.core.consent import Remembered, newest
+
 STATUS_RANK = {"anonymous": 0, "identified": 1, "lead": 2, "customer": 3, "churned": 4}
 """A status only climbs: a customer who fills in a form again stays a customer."""
 
@@ -33,7 +36,8 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         first_source, last_source: The first touch, and the last touch that was not direct, as `Source.to_json()`;
             with their times and clicks.
         geo, device: Of the first hit that had any; as JSON.
-        platform_signals: What ad platforms want back: `fbp`, `fbc`, `ttp` and click ids.
+        platform_signals: What ad platforms want back, as `core.remembered` keeps it.
+        consent: What the person allowed ad platforms, as `core.consent` keeps it; `None` when nobody asked.
         bot: Why the first hit was not a person's, or `None`.
         ltv: Trusted revenue in minor units per currency code.
     """
@@ -59,7 +63,8 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     converted_at: datetime | None = None
     geo: dict[str, Any] = {}
     device: dict[str, Any] = {}
-    platform_signals: dict[str, str] = {}
+    platform_signals: Remembered = {}
+    consent: Remembered | None = None
     bot: str | None = None
     total_sessions: int = 0
     total_pageviews: int = 0
@@ -152,6 +157,14 @@ def _sum_each(rows: Sequence[Visitor], name: str) -> Any:
     }
 
 
+def _remembered(rows: Sequence[Visitor], name: str) -> Any:
+    return remembered.together(getattr(row, name) for row in rows)
+
+
+def _newest_answers(rows: Sequence[Visitor], name: str) -> Any:
+    return newest(getattr(row, name) or {} for row in rows) or None
+
+
 def _bot_only_if_all(rows: Sequence[Visitor], name: str) -> Any:
     verdicts = [getattr(row, name) for row in rows]
     return None if None in verdicts else verdicts[0]
@@ -183,7 +196,8 @@ ABSORB: Mapping[str, Rule] = {
     "converted_at": _earliest,
     "geo": _first_known,
     "device": _first_known,
-    "platform_signals": _newest_wins,
+    "platform_signals": _remembered,
+    "consent": _newest_answers,
     "bot": _bot_only_if_all,
     "total_sessions": _sum,
     "total_pageviews": _sum,

@@ -11,7 +11,7 @@ Rules
 
 from __future__ import annotations
 
-from goodanalytics.migrations import v01_links
+from goodanalytics.migrations import v01_conversions, v01_links
 from goodanalytics.migrations.op import Op
 from goodanalytics.migrations.op import run as _run
 
@@ -30,6 +30,7 @@ TABLES = (
     "receipts",
     "receipts_default",
     *v01_links.TABLES,
+    *v01_conversions.TABLES,
     "hits",
     "rejected_hits",
 )
@@ -64,6 +65,7 @@ def up(op: Op, schema: str) -> None:
     _make_people(op, ga)
     _make_visits(op, ga)
     v01_links.make(op, ga)
+    v01_conversions.up(op, ga)
     _make_log(op, ga)
 
 
@@ -120,6 +122,7 @@ def _make_people(op: Op, ga: str) -> None:
             geo               jsonb        NOT NULL,
             device            jsonb        NOT NULL,
             platform_signals  jsonb        NOT NULL,
+            consent           jsonb,
             bot               text,
             total_sessions    integer      NOT NULL,
             total_pageviews   integer      NOT NULL,

@@ -17,9 +17,10 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core.consent import Answer, Consent
+from goodanalytics.core.orders import Item, Place
+
 Kind: TypeAlias = Literal["lead", "sale", "refund"]
-Answer: TypeAlias = Literal["granted", "denied", "unknown"]
-Place: TypeAlias = Literal["website", "phone", "store", "system"]
 Scalar: TypeAlias = str | int | float | bool | None
 
 
@@ -120,35 +121,6 @@ class Signals(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         return found.value if found else None
 
 
-class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    What the person allowed, at the time of the conversion.
-
-    Attributes:
-        ad_user_data: Whether the platform may receive this at all.
-        ad_personalization: Whether it may use it to choose ads for this person.
-    """
-
-    ad_user_data: Answer = "unknown"
-    ad_personalization: Answer = "unknown"
-
-
-class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    One line of an order.
-
-    Attributes:
-        price_cents: Of one piece, in the minor unit of the conversion's currency.
-    """
-
-    id: str
-    name: str | None = None
-    quantity: int = 1
-    price_cents: int | None = None
-    category: str | None = None
-    brand: str | None = None
-
-
 class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     One lead, sale or refund, on its way to one platform.
@@ -192,3 +164,17 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"Conversion({self.kind} {self.event_id!r}, dispatch_id={self.dispatch_id})"
 
     __str__ = __repr__
+
+
+__all__ = [
+    "Answer",
+    "Click",
+    "Consent",
+    "Conversion",
+    "Item",
+    "Kind",
+    "Person",
+    "Place",
+    "Scalar",
+    "Signals",
+]

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import body_of, by_status, retry_after, unreadable
 from goodanalytics.platforms.conversion import Conversion, Item, Kind, Place, Signals
 from goodanalytics.platforms.dialect import (
@@ -105,8 +106,17 @@ class Meta:
         return Version(self.api, SUNSETS.get(self.api))
 
     def in_test(self, code: str) -> Meta:
-        """The same platform, whose events are shown under *code* and count for nothing."""
-        return replace(self, test_event_code=code)
+        """
+        The same platform, whose events are shown under *code* and count for nothing.
+
+        Raises:
+            InvalidInput: Without a code they would count.
+        """
+        if not code.strip():
+            raise InvalidInput(
+                "Meta needs a test code: Events Manager shows one under Test Events", where="test_code"
+            )
+        return replace(self, test_event_code=code.strip())
 
     def skip(self, conversion: Conversion, now: datetime) -> str | None:
         """Why this is not sent."""

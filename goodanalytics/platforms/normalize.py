@@ -22,21 +22,13 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
+from goodanalytics.core.currencies import decimals
+
 Shape: TypeAlias = Callable[[str], str | None]
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _TRUNK = re.compile(r"\(0+\)")
-_NO_DECIMALS: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
-_THREE_DECIMALS: Final = "BHD IQD JOD KWD LYD OMR TND"
-_FOUR_DECIMALS: Final = "CLF UYW"
-_DECIMALS: Final[Mapping[str, int]] = MappingProxyType(
-    dict.fromkeys(_NO_DECIMALS.split(), 0)
-    | dict.fromkeys(_THREE_DECIMALS.split(), 3)
-    | dict.fromkeys(_FOUR_DECIMALS.split(), 4)
-)
-"""Decimals of a currency where they are not two (ISO 4217, list one)."""
-
 _STATES: Final = """
 alabama:al alaska:ak arizona:az arkansas:ar california:ca colorado:co connecticut:ct delaware:de districtofcolumbia:dc
 florida:fl georgia:ga hawaii:hi idaho:id illinois:il indiana:in iowa:ia kansas:ks kentucky:ky louisiana:la maine:me
@@ -202,7 +194,7 @@ def major(amount_cents: int, currency: str) -> Decimal:
     >>> major(4900, "EUR"), major(4900, "JPY"), major(4900, "KWD")
     (Decimal('49.00'), Decimal('4900'), Decimal('4.900'))
     """
-    return Decimal(amount_cents).scaleb(-_DECIMALS.get(currency.upper(), 2))
+    return Decimal(amount_cents).scaleb(-decimals(currency))
 
 
 def page(url: str | None) -> str | None:

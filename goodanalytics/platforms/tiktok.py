@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import body_of, by_status, retry_after, unreadable
 from goodanalytics.platforms.conversion import Conversion, Item, Kind
 from goodanalytics.platforms.dialect import Outcome, Request, Response, Status, Verdict, Version, unfit
@@ -70,8 +71,17 @@ class TikTok:
         return Version(self.api, SUNSETS.get(self.api))
 
     def in_test(self, code: str) -> TikTok:
-        """The same platform, whose events are shown under *code* and count for nothing."""
-        return replace(self, test_event_code=code)
+        """
+        The same platform, whose events are shown under *code* and count for nothing.
+
+        Raises:
+            InvalidInput: Without a code they would count.
+        """
+        if not code.strip():
+            raise InvalidInput(
+                "TikTok needs a test code: Events Manager shows one under Test Events", where="test_code"
+            )
+        return replace(self, test_event_code=code.strip())
 
     def skip(self, conversion: Conversion, now: datetime) -> str | None:
         """Why this is not sent."""

@@ -76,6 +76,10 @@ async def settle(
     for refund in refunds:
         if refund.sale_event_id is not None:
             given_back[refund.workspace_id, refund.sale_event_id].append(refund)
+    new = {refund.event_id for refund in refunds}
+    for refund in await _refunds(conn, t, sales):
+        if refund.sale_event_id is not None and refund.event_id not in new:
+            given_back[refund.workspace_id, refund.sale_event_id].append(refund)
     asked = sales.keys() | given_back.keys()
     if not asked:
         return
@@ -127,6 +131,28 @@ async def _sales(
         )
         for row in found
     }  # fmt: skip
+
+
+async def _refunds(conn: AsyncConnection, t: Tables, sales: Collection[Key]) -> list[Conversion]:
+    """What was given back of *sales* so far, also while nobody earned with them."""
+    if not sales:
+        return []
+    workspaces, ids = zip(*sorted(sales), strict=True)
+    found = await run(
+        conn,
+        "SELECT c.workspace_id, c.event_id, c.visitor_id, c.occurred_at, c.amount_cents, c.currency, c.sale_event_id "
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) "
+        f"JOIN {t.conversions} c ON c.workspace_id = k.workspace_id AND c.sale_event_id = k.id WHERE c.kind = 'refund'",
+        workspaces=list(workspaces),
+        ids=list(ids),
+    )
+    return [
+        Conversion(
+            row.workspace_id, row.event_id, "refund", row.visitor_id, row.occurred_at, row.amount_cents, row.currency,
+            row.sale_event_id,
+        )
+        for row in found
+    ]  # fmt: skip
 
 
 async def _entries(conn: AsyncConnection, t: Tables, sales: Collection[Key]) -> dict[Key, list[Entry]]:

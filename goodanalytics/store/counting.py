@@ -23,6 +23,7 @@ Row = TypeVar("Row", Visitor, Session)
 
 OF_VISITOR = (
     "last_seen_at", "total_sessions", "total_pageviews", "total_events", "last_source", "last_source_at", "last_click_id",
+    "platform_signals", "consent",
 )  # fmt: skip
 OF_SESSION = (
     "last_event_at", "exit_path", "pageviews", "events", "duration_ms", "engaged_ms", "is_bounce", "is_engaged",

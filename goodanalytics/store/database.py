@@ -252,6 +252,11 @@ def as_json(rows: Any) -> str:
     return _dumps(rows)
 
 
+def as_bytea(value: bytes | None) -> str | None:
+    """Bytes as PostgreSQL reads them out of that text."""
+    return None if value is None else f"\\x{value.hex()}"
+
+
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection | AsyncSession) -> AsyncIterator[AsyncConnection]:
     """A part of a transaction that can be undone alone. Takes the host's session as well as a connection."""

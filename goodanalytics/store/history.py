@@ -18,6 +18,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics.core.conversions import is_conversion
 from goodanalytics.core.identity import Kind
 from goodanalytics.core.identity_rows import IdentityRow, RowKey
 from goodanalytics.core.people import People, Taken
@@ -44,7 +45,7 @@ async def recall(
     everybody: bool = False,
 ) -> History:
     """
-    Read what the hits of *batch* may change. Locks are `store.people.load`'s.
+    Read what the hits of *batch* may change, and the whole person behind each conversion. Locks are `store.people.load`'s.
 
     Args:
         silence: Visits that end before the batch or begin after it by more than this stay away.
@@ -56,10 +57,14 @@ async def recall(
     hits = [(understood.hit, taken) for understood, taken in batch]
     rows = {(hit.workspace_id, taken.visitor_id) for hit, taken in hits} - people.made.keys()
     company = {(hit.workspace_id, one) for hit, taken in hits for one in taken.company} - people.made.keys()
-    whole = people.rows.keys() - people.made.keys() if everybody else rows
-    if whole:
-        found = await fetch(conn, _by_id(t.visitors, "id", visitor_columns(t)), *_keys(whole))
-        history.visitors = {(row.workspace_id, row.id): row for row in map(as_visitor, found)}
+    buyers = {
+        (hit.workspace_id, one)
+        for hit, taken in hits
+        if is_conversion(hit)
+        for one in people.company(hit.workspace_id, taken.visitor_id)
+    }
+    whole = people.rows.keys() if everybody else rows | buyers
+    history.visitors = await visitors_of(conn, t, whole - people.made.keys())
     times = [hit.occurred_at for hit, _ in hits]
     history.sessions = await sessions_of(conn, t, rows | company, (min(times), max(times)), silence)
     clicks = {
@@ -70,6 +75,16 @@ async def recall(
     }
     history.clicks = await _clicks(conn, t, clicks)
     return history
+
+
+async def visitors_of(
+    conn: AsyncConnection, t: Tables, visitors: Collection[RowKey]
+) -> dict[RowKey, Visitor]:
+    """The rows of *visitors*."""
+    if not visitors:
+        return {}
+    found = await fetch(conn, _by_id(t.visitors, "id", visitor_columns(t)), *_keys(visitors))
+    return {(row.workspace_id, row.id): row for row in map(as_visitor, found)}
 
 
 async def sessions_of(
@@ -170,7 +185,7 @@ _own = msgspec.json.Decoder().decode
 _shared = lru_cache(maxsize=4096)(_own)
 
 as_visitor = _reader(
-    Visitor, ("traits", "first_source", "last_source", "geo", "device", "platform_signals", "ltv")
+    Visitor, ("traits", "first_source", "last_source", "geo", "device", "platform_signals", "consent", "ltv")
 )
 """A row of `visitors`, as `visitor_columns` selects it."""
 

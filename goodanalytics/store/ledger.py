@@ -33,7 +33,7 @@ from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
 from goodanalytics.store import counting, link_days
-from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
+from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing, run
 from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
 
@@ -59,12 +59,7 @@ async def receive(
             [h.digest for h in hits],
         )
     except IntegrityError as error:
-        if days.CLOSED not in str(error.orig):
-            raise
-        raise Busy(
-            "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
-            "host's isolation level, run the transaction again"
-        ) from error
+        raise turned(error) from error
     if not repeated:
         return {}
     workspaces, ids = zip(*sorted({(row[0], row[1]) for row in repeated}), strict=True)
@@ -77,6 +72,16 @@ async def receive(
         list(ids),
     )
     return {(workspace_id, hit_id): digest for workspace_id, hit_id, digest in noted}
+
+
+def turned(error: IntegrityError) -> Exception:
+    """What a receipt that could not be written says; *error* itself when it is about something else."""
+    if days.CLOSED not in str(error.orig):
+        return error
+    return Busy(
+        "The day of receipts was turned while this transaction was open. In READ COMMITTED that goes unnoticed; in the "
+        "host's isolation level, run the transaction again"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -100,6 +105,17 @@ def _receive(receipts: Table) -> str:
         "WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM known) "
         "ORDER BY workspace_id, hit_id ON CONFLICT DO NOTHING RETURNING workspace_id, hit_id) "
         "SELECT workspace_id, hit_id FROM r WHERE (workspace_id, hit_id) NOT IN (SELECT workspace_id, hit_id FROM written)"
+    )
+
+
+async def withdraw(conn: AsyncConnection, t: Tables, hits: Sequence[Hit]) -> None:
+    """Take back what `receive` noted of *hits* in this transaction: they were refused, and may come again."""
+    await run(
+        conn,
+        f"DELETE FROM {t.receipts} r USING unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) "
+        "AS k (workspace_id, hit_id) WHERE r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id",
+        workspaces=[h.workspace_id for h in hits],
+        ids=[h.id for h in hits],
     )
 
 
@@ -135,7 +151,7 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan, no
     """
     bound = await _write(
         conn,
-        f"{_insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING",
+        f"{insert(t.identities)} ORDER BY workspace_id, kind, value ON CONFLICT DO NOTHING",
         people.identities,
     )
     if bound != len(people.identities):
@@ -147,7 +163,7 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan, no
     await _write(conn, counting.update_of(t.visitors, counting.OF_VISITOR), counted)
     await _write(conn, counting.update_of(t.visitors, ("canonical_id", "external_id")), plan.members)
     await record_merges(conn, t, people.merges)
-    await _write(conn, f"{_insert(t.conflicts)} ON CONFLICT DO NOTHING", list(people.conflicts.values()))
+    await _write(conn, f"{insert(t.conflicts)} ON CONFLICT DO NOTHING", list(people.conflicts.values()))
     sessions, going_on = counting.sessions_apart((plan.session_before(row), row) for row in plan.sessions)
     await record_sessions(conn, t, sessions)
     await _write(conn, counting.update_of(t.sessions, counting.OF_SESSION), going_on)
@@ -178,27 +194,27 @@ async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:
     )
     if changed != len(rows):
         raise Stale
-    await _write(conn, f"{_insert(t.former_identities)} ON CONFLICT DO NOTHING", people.former)
+    await _write(conn, f"{insert(t.former_identities)} ON CONFLICT DO NOTHING", people.former)
 
 
 async def record_visitors(conn: AsyncConnection, t: Tables, rows: Sequence[Visitor]) -> None:
     """Write *rows* of visitors, new and changed. Their locks are ours since they were read."""
-    await _write(conn, _upsert(t.visitors), rows)
+    await _write(conn, upsert(t.visitors), rows)
 
 
 async def record_merges(conn: AsyncConnection, t: Tables, rows: Sequence[MergeRow]) -> None:
     """Add *rows* to the ledger of merges."""
-    await _write(conn, _insert(t.merges), rows)
+    await _write(conn, insert(t.merges), rows)
 
 
 async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Session]) -> None:
     """Write *rows* of visits, new and changed; their visitor's lock guards them."""
-    await _write(conn, _upsert(t.sessions), rows)
+    await _write(conn, upsert(t.sessions), rows)
 
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new."""
-    await _write(conn, _insert(t.events), plan.events)
+    await _write(conn, insert(t.events), plan.events)
 
 
 async def _write(conn: AsyncConnection, sql: str, rows: Sequence[Any]) -> int:
@@ -206,22 +222,26 @@ async def _write(conn: AsyncConnection, sql: str, rows: Sequence[Any]) -> int:
     return await execute(conn, sql, as_json(rows)) if rows else 0
 
 
-@lru_cache(maxsize=256)
-def _insert(table: Table) -> str:
-    """`INSERT … SELECT …` from a JSON array of rows as `$1`; clauses may follow."""
+def columns(table: Table) -> list[str]:
+    """The columns of *table*, each with its type, as `json_to_recordset` wants them."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    names = ", ".join(f'"{column.name}"' for column in table.c)
-    kinds = ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.c)
-    return (
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM json_to_recordset($1::text::json) AS r ({kinds})"
-    )
+    return [f'"{column.name}" {column.type.compile(dialect)}' for column in table.c]
 
 
 @lru_cache(maxsize=256)
-def _upsert(table: Table) -> str:
+def insert(table: Table, condition: str = "", rows: str = "$1::text::json") -> str:
+    """`INSERT … SELECT …` from a JSON array, *rows*; clauses may follow."""
+    names, kinds = ", ".join(f'"{column.name}"' for column in table.c), ", ".join(columns(table))
+    source = f"json_to_recordset({rows}) AS r ({kinds}) {condition}"
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM {source}"
+
+
+@lru_cache(maxsize=256)
+def upsert(table: Table, condition: str = "", rows: str = "$1::text::json") -> str:
+    """The same, and what is there already is written over."""
     keys = ", ".join(column.name for column in table.primary_key)
     sets = ", ".join(f'"{c.name}" = excluded."{c.name}"' for c in table.c if not c.primary_key)
-    return f"{_insert(table)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
+    return f"{insert(table, condition, rows)} ON CONFLICT ({keys}) DO UPDATE SET {sets}"
 
 
 async def find_session(

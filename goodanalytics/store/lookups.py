@@ -49,3 +49,16 @@ async def find_by_signals(
         signals=as_json([{"kind": kind, "value": value} for kind, value in signals]),
     )
     return {(row.kind, row.value): row.visitor_id for row in rows}
+
+
+async def members(conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_id: UUID) -> list[UUID]:
+    """The ids of all rows that are the same person as *visitor_id*; none when nobody has that id."""
+    rows = await run(
+        conn,
+        f"SELECT m.id FROM {t.visitors} v JOIN {t.visitors} m "
+        "ON m.workspace_id = v.workspace_id AND m.canonical_id = v.canonical_id "
+        "WHERE v.workspace_id = :workspace_id AND v.id = :visitor_id ORDER BY m.id",
+        workspace_id=workspace_id,
+        visitor_id=visitor_id,
+    )
+    return [row.id for row in rows]

@@ -11,6 +11,7 @@ hit. Only the host does, by merging them itself.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -24,10 +25,13 @@ from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
 from goodanalytics.core.visitors import Visitor, fold
 from goodanalytics.errors import Conflict, NotFound
-from goodanalytics.store import audit, commissions, ledger, link_days, reclassify
+from goodanalytics.store import audit, commissions, conversions, ledger, link_days, reclassify
 from goodanalytics.store.database import run
 from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
+
+Tell = Callable[[AsyncConnection, list[conversions.Told]], Awaitable[None]]
+"""Queues conversions for the ad platforms, in the transaction of the connection."""
 
 
 async def merge(
@@ -43,9 +47,13 @@ async def merge(
     actor: str | None,
     force: bool,
     now: datetime,
+    tell: Tell | None = None,
 ) -> Visitor:
     """
     Make the persons of two rows one, because the host says so; the person that they are.
+
+    Args:
+        tell: Queues the conversions that are adopted by it.
 
     Raises:
         NotFound: Nobody has one of the ids.
@@ -93,7 +101,11 @@ async def merge(
         conn, t, workspace_id=workspace_id, note_id=merge_id, at=now, actor=actor, action="visitors.merge",
         subject=str(row.winner_id), reason=reason, details={"loser_id": str(row.loser_id), "force": force},
     )  # fmt: skip
-    return _person(list((await lock_persons(conn, t, [(workspace_id, one)])).values()))
+    merged = await lock_persons(conn, t, [(workspace_id, one)])
+    told = await conversions.adopt(conn, t, [merged.keys()], now)
+    if tell is not None:
+        await tell(conn, told)
+    return _person(list(merged.values()))
 
 
 async def unmerge(
@@ -152,6 +164,7 @@ async def unmerge(
         workspace_id,
         {row.id: canonical[row.id] for row in rows.values() if row.canonical_id != canonical[row.id]},
     )
+    await conversions.part(conn, t, workspace_id, canonical)
     await commissions.resettle(conn, t, workspace_id, canonical, config.referral, now)
     await conn.execute(
         update(t.merges)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Text, Uuid, any_, literal, select
+from sqlalchemy import Text, Uuid, any_, case, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -212,9 +212,13 @@ async def load_past(
     visitors = await lock_persons(conn, t, [(workspace_id, v) for v in ids])
     sessions = await sessions_of(conn, t, visitors.keys(), _EVER, config.session.timeout)
     person_of = {row.id: row.canonical_id for row in visitors.values()}
-    e, m, among = t.events.c, t.merges.c, literal(list(person_of), ARRAY(Uuid))
+    e, c, m, among = t.events.c, t.conversions.c, t.merges.c, literal(list(person_of), ARRAY(Uuid))
+    sale = (
+        select(c.sale_event_id).where(c.workspace_id == e.workspace_id, c.event_id == e.id).scalar_subquery()
+    )
+    sale_event_id = case((e.event_type == "refund", sale)).label("sale_event_id")
     found = await conn.execute(
-        select(*(e[name] for name in _READ)).where(
+        select(*(e[name] for name in _READ), sale_event_id).where(
             e.workspace_id == workspace_id, e.visitor_id == any_(among)
         )
     )

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from goodanalytics.core.hits import EventType
-from goodanalytics.store import link_tables
+from goodanalytics.store import link_tables, tables_conversions
 from goodanalytics.store.columns import column as _column
 from goodanalytics.store.columns import time as _time
 from goodanalytics.store.columns import words as _words
@@ -71,6 +71,11 @@ class Tables:
     events: Table
     receipts: Table
     links: Table
+    conversions: Table
+    dispatches: Table
+    credentials: Table
+    platform_settings: Table
+    webhooks: Table
     domains: Table
     link_changes: Table
     link_uses: Table
@@ -208,6 +213,11 @@ def build(schema: str) -> Tables:
             postgresql_partition_by="RANGE (day)",
             **tenant,
         ),
+        conversions=tables_conversions.conversions(metadata, tenant),
+        dispatches=tables_conversions.dispatches(metadata, tenant),
+        credentials=tables_conversions.credentials(metadata, tenant),
+        platform_settings=tables_conversions.platform_settings(metadata, tenant),
+        webhooks=tables_conversions.webhooks(metadata, tenant),
         links=link_tables.links(metadata, tenant),
         domains=link_tables.domains(metadata, tenant),
         link_changes=link_tables.link_changes(metadata, tenant),
@@ -267,6 +277,7 @@ def _visitors(metadata: MetaData, scope: dict[str, Any]) -> Table:
         _column("geo", JSONB, touch),
         _column("device", JSONB, touch),
         _column("platform_signals", JSONB, touch),
+        _column("consent", JSONB, touch, null=True),
         _column("bot", Text, touch, null=True),
         _column("total_sessions", Integer, touch),
         _column("total_pageviews", Integer, touch),

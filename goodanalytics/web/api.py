@@ -25,16 +25,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from goodanalytics.config import Config
 from goodanalytics.core.limits import Exceeded
 from goodanalytics.facade_links import Links
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.web import (
+    api_dispatches,
     api_domains,
     api_events,
     api_experiments,
     api_links,
     api_partners,
     api_persons,
+    api_platforms,
     api_visitors,
+    api_webhooks,
     limits,
     openapi,
     problems,
@@ -57,6 +62,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *api_domains.OPERATIONS,
     *api_partners.OPERATIONS,
     *api_experiments.OPERATIONS,
+    *api_platforms.OPERATIONS,
+    *api_dispatches.OPERATIONS,
+    *api_webhooks.OPERATIONS,
 )
 """Everything that the room does, in the order of the reference. Operations of one path stand together."""
 
@@ -65,14 +73,24 @@ _PUBLIC = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "no
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def app(config: Config, database: Database, ingest: Ingest, links: Links | None = None) -> ASGIApp:
+def app(
+    config: Config,
+    database: Database,
+    ingest: Ingest,
+    *,
+    links: Links | None = None,
+    platforms: Platforms | None = None,
+    webhooks: Webhooks | None = None,
+) -> ASGIApp:
     """
     The room, for callers whom *config* authenticates. Holds nothing open: it has no lifespan.
 
     Args:
         links: Which know the host's routes; others know of none.
+        platforms: Whose dispatcher is woken by what is changed here.
     """
-    room = Room(config, database, ingest, links or Links(config, database))
+    told = platforms or Platforms.alone(config, database), webhooks or Webhooks(config, database)
+    room = Room(config, database, ingest, links or Links(config, database), *told)
     gate = Gate(config, "api")
     routes = [
         Route(path, _endpoint(room, gate, tuple(of_path)), methods=methods)

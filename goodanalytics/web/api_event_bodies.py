@@ -22,8 +22,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from goodanalytics.core import bots
+from goodanalytics.core import bots, said
 from goodanalytics.core.clients import MAX_USER_AGENT
+from goodanalytics.core.consent import Answer, Consent
 from goodanalytics.core.hits import (
     MAX_ENGAGED_MS,
     MAX_ID,
@@ -39,7 +40,9 @@ from goodanalytics.core.hits import (
     money,
     text,
 )
+from goodanalytics.core.orders import MAX_ITEMS, MAX_QUANTITY, Place, Reason
 from goodanalytics.errors import Forbidden, InvalidInput
+from goodanalytics.store.conversions import SaleName
 from goodanalytics.web.idempotency import digest_of, keyed_id
 from goodanalytics.web.operations import Call, printable
 from goodanalytics.web.problems import Refusal
@@ -58,8 +61,9 @@ Kind = Literal[
     "session_start",
     "identify",
     "link_click",
+    "refund",
 ]
-"""What may be sent here: every `EventType` but the refund."""
+"""What may be sent here: every `EventType`; a refund with a secret key only."""
 
 SignalName = Literal[
     "fbp", "fbc", "ttp", "fbclid", "gclid", "gbraid", "wbraid", "li_fat_id", "ttclid", "_fbp", "_fbc", "_ttp"
@@ -75,6 +79,24 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ip: Annotated[str, Meta(description="IPv4 or IPv6 address of the visitor.")] | None = None
     user_agent: Annotated[str, Meta(description="Cut at 512 characters.")] | None = None
+
+
+class OrderLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of an order."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+    name: str | None = None
+    quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY)] = 1
+    price_cents: Annotated[int, Meta(ge=0, description="Of one piece, in minor units.")] | None = None
+    category: str | None = None
+    brand: str | None = None
+
+
+class ConsentBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the person allowed ad platforms."""
+
+    ad_user_data: Answer = "unknown"
+    ad_personalization: Answer = "unknown"
 
 
 class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +148,14 @@ class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ]
         | None
     ) = None
+    contents: (
+        Annotated[list[OrderLine], Meta(max_length=MAX_ITEMS, description="Lines of an order.")] | None
+    ) = None
+    place: Annotated[Place, Meta(description="Where an order was placed.")] = "website"
+    consent: ConsentBody | None = None
+    sale_key: Annotated[Key, Meta(description="Of a refund: the key of its sale.")] | None = None
+    sale_id: Annotated[UUID, Meta(description="… or the sale's event id.")] | None = None
+    reason: Annotated[Reason, Meta(description="Why a sale is given back.")] | None = None
     context: Context | None = None
     timestamp: (
         Annotated[
@@ -146,10 +176,17 @@ Pointer = tuple[str, str | UUID]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A hit that wants its visitor: the first of *pointers* that is known decides."""
+    """
+    A hit that wants its visitor.
+
+    Attributes:
+        pointers: The first that is known decides. A lead or sale without any is told of somebody who may not be known yet.
+        sale: Of a refund: what its sale is called; its visitor is the sale's.
+    """
 
     hit: Hit
     pointers: tuple[Pointer, ...]
+    sale: SaleName | None = None
 
 
 def draft(call: Call, body: EventBody) -> Draft:
@@ -164,14 +201,16 @@ def draft(call: Call, body: EventBody) -> Draft:
     """
     if not call.trusted:
         _refuse_what_only_a_server_says(body)
-    amount_cents, currency = money(body.amount_cents, body.currency)
+    is_bare = body.event_type == "refund" and body.currency is None  # its sale knows the currency
+    amount_cents, currency = money(body.amount_cents, "XXX" if is_bare else body.currency)
     event_type = EventType(body.event_type)
     if event_type is EventType.SALE and amount_cents is None:
         raise Invalid("amount_cents", "a sale needs its amount in minor units, such as 4900 for 49.00")
     key = printable("idempotency_key", body.idempotency_key)
     if key != body.idempotency_key:
         raise Invalid("idempotency_key", "has control characters or outer blanks; send it without")
-    pointers = _pointers(body)
+    sale = _sale(body)
+    pointers = () if sale is not None or _is_of_nobody(body) else _pointers(body)
     hit = Hit(
         id=keyed_id(call, key),
         workspace_id=call.workspace_id,
@@ -192,17 +231,50 @@ def draft(call: Call, body: EventBody) -> Draft:
         client=_client(call, body, event_type),
         properties=flat_properties(body.properties),
         amount_cents=amount_cents,
-        currency=currency,
+        currency=None if is_bare else currency,
         engaged_ms=body.engaged_ms,
         scroll_depth=body.scroll_depth,
         key=key,
         platform_signals=_platform_signals(body.connector_signals or {}),
         digest=None if key is None else digest_of(msgspec.structs.replace(body, idempotency_key=None)),
+        consent=None if body.consent is None else Consent(**msgspec.structs.asdict(body.consent)),
+        place=body.place,
+        contents=said.items([msgspec.structs.asdict(line) for line in body.contents or ()]),
+        reason=(body.reason or "refund") if sale is not None else None,
     )
-    return Draft(hit, pointers)
+    return Draft(hit, pointers, sale)
+
+
+def _sale(body: EventBody) -> SaleName | None:
+    """What a refund calls its sale; `None` for everything else."""
+    if body.event_type != "refund":
+        for name in ("sale_key", "sale_id", "reason"):
+            if getattr(body, name) is not None:
+                raise Invalid(name, f"belongs to a refund, and this is a {body.event_type}; leave it out")
+        return None
+    if body.amount_cents is not None and body.amount_cents <= 0:
+        raise Invalid(
+            "amount_cents", "a refund gives back a positive number of minor units, or all when left out"
+        )
+    if (body.sale_key is None) == (body.sale_id is None):
+        raise Invalid(
+            "sale_key", "a refund needs the key of its sale, or its event id in sale_id; send one of the two"
+        )
+    return body.sale_id or body.sale_key
+
+
+def _is_of_nobody(body: EventBody) -> bool:
+    """Whether a lead or sale says who it is by address only, so that it is theirs once they are known."""
+    named = (body.visitor_id, body.person_external_id, body.ga_id, body.anonymous_id)
+    says = (body.person_email, body.person_phone)
+    return body.event_type in ("lead", "sale") and not any(named) and any(says)
 
 
 def _refuse_what_only_a_server_says(body: EventBody) -> None:
+    if body.event_type == "refund" or _is_of_nobody(body):
+        raise Forbidden(
+            f"A {body.event_type} of this kind needs a secret key; a publishable key lies open to everybody"
+        )
     for name in ("timestamp", "context", "person_external_id"):
         if getattr(body, name) is not None:
             raise Forbidden(
@@ -239,7 +311,7 @@ def _occurred_at(timestamp: datetime | None, now: datetime) -> datetime:
     return min(timestamp.astimezone(now.tzinfo), now)
 
 
-_VOUCHED = frozenset({EventType.IDENTIFY, EventType.LEAD, EventType.SALE})
+_VOUCHED = frozenset({EventType.IDENTIFY, EventType.LEAD, EventType.SALE, EventType.REFUND})
 """What a server says only after it has dealt with a person, whatever that person's user agent is."""
 
 

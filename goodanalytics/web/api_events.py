@@ -6,13 +6,14 @@ Rules of this file
    `ga_id`, then `anonymous_id`; an external id that nobody has is not made good by a weaker pointer.
 2. A key names its event for ever: the same body again is answered with the first event (200), another body is a
    conflict (409).
-3. In a batch each item stands for itself: what is wrong with one is told beside what became of its neighbours. The
+3. A refund names its sale, and lies on the sale's visitor.
+4. In a batch each item stands for itself: what is wrong with one is told beside what became of its neighbours. The
    visitors of a whole batch are looked up in two statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from goodanalytics.core.hits import MAX_BODY, MAX_ITEMS, Hit, Invalid
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store import lookups
+from goodanalytics.store.conversions import SaleName
+from goodanalytics.store.refunds import of_sales
 from goodanalytics.web import problems
 from goodanalytics.web.api_event_bodies import Draft, EventBody, Pointer, draft
 from goodanalytics.web.idempotency import header_key
@@ -129,21 +132,47 @@ async def _write(call: Call, drafts: Sequence[Draft | Exception]) -> list[Outcom
     """Find whose each draft is, write those that are somebody's, and tell about each in its place."""
     known = await _known(call, {p for d in drafts if isinstance(d, Draft) for p in d.pointers})
     results: list[Outcome | Exception] = []
-    hits: list[Hit] = []
-    places: list[int] = []
+    hits: dict[int, Hit] = {}
+    refunds: dict[int, tuple[Hit, SaleName]] = {}
     for index, wanting in enumerate(drafts):
         if isinstance(wanting, Exception):
             results.append(wanting)
             continue
         results.append(NotFound("No visitor of this workspace is known by that."))
         pointer = next((pointer for pointer in wanting.pointers if pointer in known), None)
-        if pointer is not None:
-            hits.append(_pointed(wanting.hit, pointer, known[pointer]))
-            places.append(index)
-    outcomes = await call.room.ingest.now(hits) if hits else []
-    for index, outcome in zip(places, outcomes, strict=True):
-        results[index] = refused(outcome) or outcome
+        if wanting.sale is not None:
+            refunds[index] = wanting.hit, wanting.sale
+        elif pointer is not None:
+            hits[index] = _pointed(wanting.hit, pointer, known[pointer])
+        elif not wanting.pointers:
+            hits[index] = wanting.hit
+    for index, outcome in (await _record_all(call, hits)).items():
+        results[index] = outcome
+    # Sales come before what is given back of them, also when both are in one batch.
+    for index, outcome in (await _give_back(call, refunds)).items():
+        results[index] = outcome
     return results
+
+
+async def _record_all(call: Call, hits: Mapping[int, Hit]) -> dict[int, Outcome | Exception]:
+    outcomes = await call.room.ingest.now(list(hits.values())) if hits else []
+    return {index: refused(outcome) or outcome for index, outcome in zip(hits, outcomes, strict=True)}
+
+
+async def _give_back(
+    call: Call, refunds: Mapping[int, tuple[Hit, SaleName]]
+) -> dict[int, Outcome | Exception]:
+    """Write refunds, each on the visitor of its sale."""
+    if not refunds:
+        return {}
+    database = call.room.database
+    async with database.connect() as conn:
+        found = await of_sales(conn, database.tables, list(refunds.values()))
+    pointed = dict(zip(refunds, found, strict=True))
+    results: dict[int, Outcome | Exception] = {
+        i: one for i, one in pointed.items() if not isinstance(one, Hit)
+    }
+    return results | await _record_all(call, {i: one for i, one in pointed.items() if isinstance(one, Hit)})
 
 
 def _pointed(hit: Hit, pointer: Pointer, visitor_id: UUID) -> Hit:
@@ -180,7 +209,10 @@ def _item_answer(index: int, result: Outcome | Exception) -> ItemAnswer:
     return ItemAnswer(index, "repeated" if result.status == "repeated" else "ok", event_id=result.event_id)
 
 
-_UNKNOWN = {404: "No visitor of this workspace is known by that.", 409: "The key was used with another body."}
+_UNKNOWN = {
+    404: "No visitor of this workspace is known by that, or no sale.",
+    409: "The key was used with another body, or a refund is more than its sale has left.",
+}
 
 OPERATIONS = (
     Operation(
@@ -191,7 +223,8 @@ OPERATIONS = (
         description=(
             "Says that a visitor did something. The visitor must be known already; whose event it is, is said by "
             "`visitor_id`, `person_external_id`, `ga_id` or `anonymous_id`, the first that is given. Person fields say "
-            "more about that visitor. With a publishable key the event is kept as a claim: it never counts as revenue."
+            "more about that visitor. A lead or sale with a person's address alone is theirs once they are known. A refund names "
+            "its sale instead. With a publishable key the event is kept as a claim: it never counts as revenue."
         ),
         access="any",
         respond=record,

@@ -17,6 +17,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from goodanalytics.core.hits import MAX_BODY, MAX_ID, MAX_TEXT, EventType, Hit, Signals
+from goodanalytics.dispatch_plan import DispatchPlan
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store import erasure, ledger, persons, visitors
 from goodanalytics.web.api_visitors import NOBODY, VisitorAnswer, visitor_id_of
@@ -136,7 +137,9 @@ async def merge(call: Call) -> Response:
     async def act(conn: Any) -> Any:
         return await persons.merge(
             conn, call.room.database.tables, config=call.room.config, workspace_id=call.workspace_id,
-            merge_id=call.room.config.new_id(), one=one, other=body.other_id, reason=reason, actor=call.principal.name or None, force=body.force, now=call.now,
+            merge_id=call.room.config.new_id(), one=one, other=body.other_id, reason=reason,
+            actor=call.principal.name or None, force=body.force, now=call.now,
+            tell=DispatchPlan(call.room.config, call.room.database.tables).add_now,
         )  # fmt: skip
 
     return answer((await _done(call, act)).to_json())

@@ -69,6 +69,7 @@ class Beacons:
         self._glance = Glance(config)
         self._browser, self._address = self._glance.browser, self._glance.address
         self._counts_itself = config.limiter is None
+        self._asks_consent = config.consent is not None
         self._workspace: Callable[[bytes], UUID] = lru_cache(KNOWN)(
             lambda host: config.workspace_of(host.decode("latin-1"))
         )
@@ -98,6 +99,7 @@ class Beacons:
         return (
             scope["method"] == "POST"
             and self._counts_itself
+            and not self._asks_consent
             and self._glance.is_plain(scope, headers)
             and (origin is None or _is_of(host, origin))
             and not _is_bot(headers.get(b"user-agent"))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -36,6 +37,8 @@ from goodanalytics.errors import (
     SchemaError,
 )
 from goodanalytics.facade_links import Links
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
 from goodanalytics.web import dashboard_asked as asking
@@ -46,7 +49,9 @@ from goodanalytics.web import dashboard_rendering as rendering
 from goodanalytics.web.dashboard_asked import Asked
 from goodanalytics.web.dashboard_domains import DomainPages
 from goodanalytics.web.dashboard_figures import Figures
+from goodanalytics.web.dashboard_forms import Act, Press, Shown
 from goodanalytics.web.dashboard_links import LinkPages, Respond
+from goodanalytics.web.dashboard_platforms import ToldPages
 
 PEOPLE_ON_OVERVIEW: Final = 8
 PEOPLE_ON_PAGE: Final = 50
@@ -75,7 +80,7 @@ class Call:
     One request for a page, let in and read.
 
     Attributes:
-        conn: An open connection to the database.
+        conn: An open connection to the database, for pages that read by one.
     """
 
     request: Request
@@ -100,13 +105,24 @@ Page = Callable[[Call], Awaitable[tuple[str, dict[str, Any]]]]
 """Reads what a page shows: the template's name and its values."""
 
 
-def app(config: Config, database: Database, links: Links | None = None) -> ASGIApp:
+def app(
+    config: Config,
+    database: Database,
+    *,
+    links: Links | None = None,
+    platforms: Platforms | None = None,
+    webhooks: Webhooks | None = None,
+) -> ASGIApp:
     """
     The dashboard of *database*, for those whom `config.dashboard_auth` lets in.
 
     Args:
         links: Which know the host's routes; others know of none.
+        platforms: Whose dispatcher is woken by what is changed here.
     """
+    told = ToldPages(
+        config, platforms or Platforms.alone(config, database), webhooks or Webhooks(config, database)
+    )
     pages: Mapping[str, Page] = {
         "/": _overview,
         "/sources": _sources,
@@ -117,7 +133,12 @@ def app(config: Config, database: Database, links: Links | None = None) -> ASGIA
     known = links or Links(config, database)
     responders: Sequence[tuple[str, Mapping[str, Respond]]] = (
         *((path, {"GET": _reading(config, database, page)}) for path, page in pages.items()),
-        ("/visitors/{visitor_id}/split", {"POST": _splitting(config, database)}),
+        *(
+            (path, {"GET": _reading(config, database, page, connects=False)})
+            for path, page in told.pages.items()
+        ),
+        ("/visitors/{visitor_id}/split", {"POST": _acting(config, _splitting(config, database))}),
+        *((path, {"POST": _acting(config, act)}) for path, act in told.acts.items()),
         *LinkPages(known).routes,
         *DomainPages(known).routes,
     )
@@ -171,12 +192,17 @@ def _endpoint(config: Config, by_method: Mapping[str, Respond]) -> Respond:
     return endpoint
 
 
-def _reading(config: Config, database: Database, page: Page) -> Respond:
-    """Show what *page* reads over one connection."""
+def _reading(config: Config, database: Database, page: Page, *, connects: bool = True) -> Respond:
+    """
+    Show *page*.
+
+    Args:
+        connects: Whether the page reads by `Call.conn`; one that goes by a facade takes no second connection.
+    """
 
     async def respond(request: Request) -> Response:
         asked = asking.read(request.query_params.multi_items(), config.clock())
-        async with database.connect() as conn:
+        async with database.connect() if connects else nullcontext() as conn:
             workspace_id = config.workspace_of(request.headers.get("host", ""))
             name, shown = await page(Call(request, config, database, conn, workspace_id, asked))
         return rendering.page(request, name, {"asked": asked, **shown})
@@ -184,23 +210,38 @@ def _reading(config: Config, database: Database, page: Page) -> Respond:
     return respond
 
 
-def _splitting(config: Config, database: Database) -> Respond:
-    """Take a merge back, for somebody who pressed the button on the person's page."""
+def _acting(config: Config, act: Act) -> Respond:
+    """Do what a button asks for, for somebody who pressed it on one of our pages."""
 
     async def respond(request: Request) -> Response:
         try:
-            typed = await forms.read(request)
-            visitor_id, merge_id = forms.ids(request.path_params["visitor_id"], typed.get("merge_id", ""))
+            asked = asking.read(request.query_params.multi_items(), config.clock())
             workspace_id = config.workspace_of(request.headers.get("host", ""))
-            await forms.split(config, database, workspace_id, visitor_id, merge_id, typed.get("reason", ""))
+            done = await act(Press(request, workspace_id, asked, await forms.read(request)))
         except (NotFound, Conflict) as error:
-            return _refused(request, Refusal(error.status_hint, "Nothing to split", str(error)))
+            return _refused(request, Refusal(error.status_hint, "This cannot be done", str(error)))
         except InvalidInput as error:
-            return _refused(request, Refusal(400, "Say why", str(error)))
+            return _refused(request, Refusal(400, "This cannot be used", str(error)))
+        if isinstance(done, Shown):
+            return rendering.page(request, done.template, {"asked": asked, **done.values}, done.status)
         root = request.scope.get("root_path", "")
-        return Response(status_code=303, headers={"Location": f"{root}/visitors/{visitor_id}#why"})
+        return Response(status_code=303, headers={"Location": f"{root}{done}"})
 
     return respond
+
+
+def _splitting(config: Config, database: Database) -> Act:
+    """Takes a merge back."""
+
+    async def split(press: Press) -> str:
+        visitor_id, merge_id = forms.ids(
+            press.request.path_params["visitor_id"], press.typed.get("merge_id", "")
+        )
+        reason = press.typed.get("reason", "")
+        await forms.split(config, database, press.workspace_id, visitor_id, merge_id, reason)
+        return f"/visitors/{visitor_id}#why"
+
+    return split
 
 
 _BROKEN_DOOR = Refusal(

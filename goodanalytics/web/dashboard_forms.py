@@ -7,6 +7,8 @@ request comes from (Fetch Metadata, or `Origin`); one that says nothing, or name
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -19,9 +21,38 @@ from goodanalytics.core.hits import text
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store import ledger, persons
 from goodanalytics.store.database import Database
+from goodanalytics.web.dashboard_asked import Asked
 
-MAX_FORM: Final = 4_096  # bytes
+MAX_FORM: Final = 65_536  # bytes; the longest credential, written as forms write it
 MAX_FIELDS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """
+    A button of one of our pages was pressed.
+
+    Attributes:
+        typed: What stood in its form; it may be a secret.
+    """
+
+    request: Request
+    workspace_id: UUID
+    asked: Asked
+    typed: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page that answers a button at once, for what must not stand in an address."""
+
+    template: str
+    values: Mapping[str, Any]
+    status: int = 200
+
+
+Act = Callable[[Press], Awaitable[str | Shown]]
+"""Does what a button asks for; where to go then, below the dashboard's root, or a page."""
 
 
 def refusal(request: Request) -> str | None:

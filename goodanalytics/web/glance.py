@@ -21,6 +21,9 @@ KNOWN: Final = 8192
 """Of how many browsers, hosts and addresses what we found is remembered. To find it again takes microseconds."""
 
 _PREFETCH: Final = frozenset((b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"))
+_CONSENT: Final = frozenset((b"sec-gpc",))
+"""Is kept with a hit also where it does not keep the hit away."""
+
 _PRIVACY: Final = frozenset((b"sec-gpc", b"dnt"))
 
 Headers = dict[bytes, bytes]
@@ -42,7 +45,7 @@ class Glance:
     def __init__(self, config: Config) -> None:
         # A host's own rules want to see the request as it is.
         self._is_open = not (config.exclude or config.exclude_ips)
-        self._unusual = _PREFETCH | (_PRIVACY if config.respect_privacy_signals else frozenset())
+        self._unusual = _PREFETCH | (_PRIVACY if config.respect_privacy_signals else _CONSENT)
         names = config.cookies
         self._anonymous, self._click, self._ignore = (
             name.encode() for name in (names.anonymous, names.click, names.ignore)

@@ -103,6 +103,7 @@ def click(
         properties=properties,
         link_id=link.id,
         source=_source(link, query, referrer, own_hosts, is_scan=is_scan),
+        consent=visit.consent,
     )
 
 
@@ -217,4 +218,5 @@ class Orphans:
             referrer=referrer,
             signals=Signals(anonymous_id=visit.anonymous_id),
             client=visit.client,
+            consent=visit.consent,
         )

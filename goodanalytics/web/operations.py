@@ -26,6 +26,8 @@ from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
 from goodanalytics.facade_links import Links
+from goodanalytics.facade_platforms import Platforms
+from goodanalytics.facade_webhooks import Webhooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.web.problems import Refusal
@@ -42,6 +44,8 @@ class Room:
     database: Database
     ingest: Ingest
     links: Links
+    platforms: Platforms
+    webhooks: Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +318,8 @@ def refused(outcome: Outcome) -> Refusal | None:
                 "this key was used before with another body; send a new key, or the first body",
                 where="idempotency_key",
             )
+        case "refused":
+            return Refusal(409, "refund_refused", outcome.reason or "more than is left", where="amount_cents")
         case "dropped":
             return Refusal(404, "not_found", "this visitor was erased; nothing more is kept of them")
     assert_never(outcome.status)

@@ -20,7 +20,9 @@ from starlette.types import Scope
 
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
+from goodanalytics.core import consent as consents
 from goodanalytics.core.clients import client_of
+from goodanalytics.core.consent import Consent
 from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.core.urls import parameters
@@ -69,6 +71,7 @@ class Visit:
         self._scheme: str = scope.get("scheme", "http")
         self._query: bytes = scope.get("query_string", b"")
         self._is_excluded = bool(config.exclude) and _is_excluded(scope, config)
+        self._said = None if config.consent is None else config.consent_of(scope)
 
     @_lazy
     def headers(self) -> Mapping[str, str]:
@@ -95,6 +98,11 @@ class Visit:
     def client(self) -> Client:
         """The visitor's machine."""
         return client_of(self.address, self.headers, self.config.geo_headers)
+
+    @_lazy
+    def consent(self) -> Consent | None:
+        """What the visitor allows ad platforms, as far as the request says."""
+        return consents.of_request(self.headers, self._said)
 
     @_lazy
     def landed_with(self) -> UUID | None:

@@ -200,6 +200,7 @@ class Tracker:
             click_id=visit.click_id,
             cookies=visit.cookies,
             new_anonymous_id=visit.anonymous_id,
+            consent=visit.consent,
         )
 
     def _is_of_excluded_page(self, hit: Hit, scope: Scope) -> bool:
@@ -287,6 +288,7 @@ class Tracker:
             title=text(query.get("title")),
             signals=visit.signals,
             client=visit.client,
+            consent=visit.consent,
         )
         if self._is_of_excluded_page(hit, scope):
             response.headers["X-GoodAnalytics"] = "dropped; reason=excluded"

@@ -20,24 +20,28 @@ from goodanalytics.cli import main
 PROMISED = {
     "Analytics": "from_env",
     "analytics": "wrap middleware lifespan tracker redirect qr api dashboard start stop migrate drain is_running config hooks.on "
-    "visitor resolve identify reset track lead sale identity_token conversion_token __aenter__ __aexit__",
+    "visitor resolve identify reset track lead sale refund identity_token conversion_token __aenter__ __aexit__",
     "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
     "analytics.links": "create upsert get find list update archive create_many upsert_many update_many archive_many history stats totals experiment "
     "clicks short_url set_domain get_domain domains share_urls qr import_ export",
     "analytics.partners": "create update pause close review get by_code by_token list referred commissions stats",
     "analytics.reports": "query realtime experiment",
+    "analytics.platforms": "list enable disable store_credential store_credentials drop_credentials rotate dispatches dispatch "
+    "replay replay_all recall coverage by_hour test",
+    "analytics.webhooks": "create get list update rotate_secret delete replay",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
-    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path",
+    "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path "
+    "platforms dispatch_policy consent_silence transport consent reporting_currency exchange_rate",
 }
 LATER = {
-    "analytics": "refund platforms webhooks live",
+    "analytics": "live",
     "analytics.visitors": "export",
     "analytics.reports": "funnel retention journeys attribution",
-    "config": "bots retention platforms dispatch_policy hooks",
+    "config": "bots retention hooks",
 }
-COMMANDS = ["demo", "doctor", "forget", "links", "migrate", "replay", "worker"]
+COMMANDS = ["demo", "doctor", "forget", "links", "migrate", "platforms", "replay", "worker"]
 COMMANDS_LATER = [
-    "export", "import", "keys", "platforms", "retention", "serve", "visitor",
+    "export", "import", "keys", "retention", "serve", "visitor",
 ]  # fmt: skip
 ERRORS = [
     "Busy", "ConfigError", "Conflict", "DatabaseUnavailable", "EmbeddedError", "Forbidden", "GoodAnalyticsError",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -18,18 +20,30 @@ from tests.conftest import FrozenClock
 
 @contextmanager
 def statements_of(analytics: Analytics) -> Iterator[list[str]]:
-    """What the engine is asked meanwhile."""
+    """What the engine is asked meanwhile, and what the driver is asked past it."""
     said: list[str] = []
+    heard: set[Any] = set()
 
     def hear(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
         said.append(statement)
 
+    def hear_past(record: Any) -> None:
+        said.append(record.query)
+
+    def listen_past(connection: Any, *_rest: object) -> None:
+        heard.add(connection.driver_connection)
+        connection.driver_connection.add_query_logger(hear_past)
+
     engine = analytics.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", hear)
+    event.listen(engine, "checkout", listen_past)
     try:
         yield said
     finally:
         event.remove(engine, "before_cursor_execute", hear)
+        event.remove(engine, "checkout", listen_past)
+        for connection in heard:
+            connection.remove_query_logger(hear_past)
 
 
 def hits_of(people: int, analytics: Analytics, clock: FrozenClock) -> list[Hit]:
@@ -83,8 +97,23 @@ async def test_a_batch_costs_the_same_statements_whatever_its_size(
             await analytics.log.append(hits_of(people, analytics, clock))
             with statements_of(analytics) as said:
                 assert await analytics.worker.work() == 5 * people
+                await asyncio.sleep(0)  # the driver tells of its last one in the loop's next turn
             counts.append([statement.split(None, 1)[0] for statement in said])
 
     few, many = counts
     assert few == many
     assert len(many) <= 30
+
+
+async def test_a_batch_without_conversions_asks_nothing_about_them(
+    database_url: str, config: Config, clock: FrozenClock
+) -> None:
+    """Whoever only looks around costs no look at sales, the outbox or who listens to it."""
+    async with Analytics(database_url, dataclasses.replace(config, worker=False)) as analytics:
+        hits = [hit for hit in hits_of(3, analytics, clock) if not hit.trusted]
+        with statements_of(analytics) as said:
+            await analytics.ingest.now(hits)
+            await asyncio.sleep(0)
+
+    assert sum("good_analytics.events" in statement for statement in said) == 1
+    assert [s for s in said if any(word in s for word in ("conversions", "dispatches", "webhooks"))] == []

@@ -123,8 +123,8 @@ def test_security_schemes():
 
 
 def test_every_event_type_can_be_sent():
-    """The words of the API are those of the core, but for the refund."""
-    assert set(get_args(Kind)) == {str(kind) for kind in EventType} - {"refund"}
+    """The words of the API are those of the core."""
+    assert set(get_args(Kind)) == {str(kind) for kind in EventType}
 
 
 def test_every_status_can_be_asked_for():

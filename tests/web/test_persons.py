@@ -200,7 +200,7 @@ class TestDashboard:
             ("x", "why", 404),
             (str(UUID(int=5)), "why", 404),
             (str(UUID(int=5)), " ", 400),
-            ("y", "z" * 5_000, 400),
+            ("y", "z" * 70_000, 400),
         ],
     )
     async def test_what_cannot_be_split_is_told(self, client, pair, merge_id, reason, status):

@@ -8,8 +8,9 @@ Rows from bots never count (unless asked for), nor do leads and sales that a bro
 * visits: sessions that started in the period. bounce_rate: percent of them that are bounces. visit_duration: their mean in
   seconds. views_per_visit: their mean number of pageviews.
 * pageviews, events (of any kind), clicks (on short links), unique_clicks (people who clicked).
-* leads, sales: trusted ones. revenue_cents: trusted sales less trusted refunds, each on its own day, in minor units;
-  with the dimension currency a number, without it a mapping from currency to number. Currencies are never added.
+* leads, sales: trusted ones, also those that were given back later. revenue_cents: trusted sales less trusted refunds, each
+  on its own day, in minor units; with the dimension currency a number, without it a mapping from currency to number.
+  Currencies are never added. What is unattributed counts as direct.
 * conversion_rate: percent of the visitors with a trusted sale.
 
 Means and percentages are rounded to 2 decimals. Of nothing they are 0.0: look at the count beside them.

@@ -1,0 +1,191 @@
+"""
+What `sale()` adds to the host's own transaction: ratios measured in one run.
+
+    python -m benchmarks.sale [--quick] [--url postgresql+asyncpg://…]
+
+The host's transaction is BEGIN, an INSERT of an order (a serial-like key, a customer, an amount, an index on the customer), COMMIT.
+Three variants of it take turns, order by order, on one connection, so that the machine's drift hits all alike:
+
+1. the order alone;
+2. the order and two more simple inserts, each into a table with a primary key and one index;
+3. the order and `sale(…, connection=conn)` for a visitor who is on a visit, with a key.
+
+Reach: what (3) adds is at most what (2) adds. Commits are not waited for (`synchronous_commit=off`), which would hide the difference
+behind the disk.
+
+Without `--url` an embedded PostgreSQL is started in a temporary directory. A given database is migrated and filled: do not name one
+that holds anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from uuid import UUID
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from benchmarks.measures import Row, Subject
+from benchmarks.rig import Rig
+from goodanalytics import Analytics, Config
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
+
+LONG = 20  # seconds that a full run takes, and some more
+BROWSER = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
+)
+TABLES = """
+CREATE TABLE IF NOT EXISTS orders (id bigint PRIMARY KEY, customer bigint NOT NULL, amount_cents bigint NOT NULL);
+CREATE INDEX IF NOT EXISTS orders_customer ON orders (customer);
+CREATE TABLE IF NOT EXISTS notes (id bigint PRIMARY KEY, customer bigint NOT NULL, amount_cents bigint NOT NULL);
+CREATE INDEX IF NOT EXISTS notes_customer ON notes (customer);
+"""
+ORDER = text("INSERT INTO orders (id, customer, amount_cents) VALUES (:id, :customer, 4900)")
+NOTE = text("INSERT INTO notes (id, customer, amount_cents) VALUES (:id, :customer, 4900)")
+
+
+async def visitors(analytics: Analytics, number: int) -> list[UUID]:
+    """So many visitors, each with three visits, the last of which is going on."""
+    now = analytics.config.clock()
+    found = []
+    for start in range(0, number, 100):
+        for days in (9, 2, 0):
+            hits = [
+                Hit(
+                    id=analytics.config.new_id(),
+                    workspace_id=analytics.config.workspace,
+                    received_at=now - timedelta(days=days),
+                    occurred_at=now - timedelta(days=days),
+                    event_type=EventType.PAGEVIEW,
+                    origin="browser",
+                    url=f"https://shop.test/?utm_source=campaign{days}&utm_medium=cpc",
+                    signals=Signals(anonymous_id=f"browser-{start + n}"),
+                    client=Client(user_agent=BROWSER),
+                )
+                for n in range(min(100, number - start))
+            ]
+            outcomes = await analytics.ingest.now(hits)
+        found += [outcome.visitor_id for outcome in outcomes]
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """Times that `sale()` takes, as multiples of a simple insert, in each tenth of the rounds; and its statements."""
+
+    ratios: list[float]
+    statements: int
+    middle: dict[str, float]
+
+
+async def measure(url: str, *, quick: bool) -> Found:
+    """Fill and measure."""
+    rounds = 300 if quick else 2_000
+    engine = create_async_engine(url, connect_args={"server_settings": {"synchronous_commit": "off"}})
+    statements: list[str] = []
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    async with Analytics(
+        engine, Config(secret_key="benchmark" * 5, worker=False, auto_migrate=True)
+    ) as analytics:
+        async with engine.begin() as conn:
+            for statement in filter(None, (part.strip() for part in TABLES.split(";"))):
+                await conn.execute(text(statement))
+        people = await visitors(analytics, 200)
+
+        async def alone(conn: AsyncConnection, number: int) -> None: ...
+
+        async def two_more(conn: AsyncConnection, number: int) -> None:
+            for side in (0, 1):
+                await conn.execute(NOTE, {"id": 2 * number + side, "customer": number % 999})
+
+        async def sale(conn: AsyncConnection, number: int) -> None:
+            await analytics.sale(
+                people[number % len(people)],
+                amount_cents=4900,
+                currency="EUR",
+                key=f"order-{number}",
+                connection=conn,
+            )
+
+        variants: dict[str, Callable[[AsyncConnection, int], Awaitable[None]]] = {
+            "alone": alone,
+            "two more": two_more,
+            "sale": sale,
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        async with engine.connect() as conn:
+            gc.disable()
+            for number in range(rounds):
+                for place, (name, act) in enumerate(variants.items()):
+                    order = {"id": len(variants) * number + place, "customer": number % 999}
+                    began = perf_counter()
+                    async with conn.begin():
+                        await conn.execute(ORDER, order)
+                        await act(conn, number)
+                    seconds[name].append(perf_counter() - began)
+            gc.enable()
+            statements.clear()
+            async with conn.begin():
+                await sale(conn, rounds + 1)
+        size = rounds // 10
+        tenths = [
+            {name: statistics.median(taken[begin : begin + size]) for name, taken in seconds.items()}
+            for begin in range(size, rounds, size)  # the first warms up
+        ]
+        ratios = [2 * (one["sale"] - one["alone"]) / (one["two more"] - one["alone"]) for one in tenths]
+        middle = {name: statistics.median(one[name] for one in tenths) for name in variants}
+    await engine.dispose()
+    return Found(ratios, len(statements), middle)
+
+
+def embedded(*, quick: bool) -> Found:
+    """`measure` on a PostgreSQL of its own."""
+    from goodanalytics.embedded import EmbeddedPostgres  # noqa: PLC0415  # an extra
+
+    parent = Path(tempfile.mkdtemp(prefix="goodanalytics-bench-"))
+    parent.chmod(0o711)
+    try:
+        with EmbeddedPostgres(parent / "data", fsync=False) as server:
+            return asyncio.run(measure(server.url(), quick=quick))
+    finally:
+        shutil.rmtree(parent)
+
+
+def alone(_rig: Rig, seconds: float) -> list[Row]:
+    """The line of `make bench`."""
+    found = embedded(quick=seconds < LONG)
+    what = f"`sale()` in the host's transaction ({found.statements} statements)"
+    return [Row(what, "a simple indexed INSERT", found.ratios, 2)]
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--url", help="an empty database to fill; an embedded one when left out")
+    asked = parser.parse_args()
+    quick = asked.quick
+    found = asyncio.run(measure(asked.url, quick=quick)) if asked.url else embedded(quick=quick)
+    times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in found.middle.items())
+    sys.stdout.write(
+        f"sale() in the host's transaction: {statistics.median(found.ratios):.1f} x a simple indexed INSERT (reach 2), "
+        f"{found.statements} statements; the order {times}\n"
+    )
+
+
+SUBJECT = Subject("sale", lambda _rig: None, alone=alone)
+
+
+if __name__ == "__main__":
+    main()

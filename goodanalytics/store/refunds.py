@@ -1,0 +1,72 @@
+"""
+From what a caller calls a sale to the sale that a refund takes back.
+
+Nothing is locked here: that a sale exists, on which row it lies and in which currency it was never changes. How much of it is left is
+decided when the refund is processed (`core.conversions.Sales`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from goodanalytics.core.hits import Hit, digest_of, id_for_key
+from goodanalytics.errors import Conflict, GoodAnalyticsError, InvalidInput, NotFound
+from goodanalytics.store.conversions import KnownSale, SaleName, find_sales
+from goodanalytics.store.tables import Tables
+
+
+async def of_sales(
+    conn: AsyncConnection, t: Tables, asked: Sequence[tuple[Hit, SaleName]]
+) -> list[Hit | GoodAnalyticsError]:
+    """
+    Each refund with its sale; or the error that its caller is to have.
+
+    A refund without a key and an amount, of all that is left, is one for its sale however often it is asked for.
+    """
+    found = await find_sales(conn, t, {(hit.workspace_id, name) for hit, name in asked})
+    return [_of_sale(hit, name, found.get((hit.workspace_id, name), [])) for hit, name in asked]
+
+
+def _of_sale(hit: Hit, name: SaleName, sales: Sequence[KnownSale]) -> Hit | GoodAnalyticsError:
+    shown = f"of the key {name!r}" if isinstance(name, str) else str(name)
+    if not sales:
+        return NotFound(
+            f"There is no sale {shown} in workspace {hit.workspace_id}. A refund names the key that the sale was given, "
+            "or its event id"
+        )
+    if len(sales) > 1:
+        return Conflict(
+            f"{len(sales)} sales have the key {name!r}. Name the one by its event id: "
+            f"{', '.join(sorted(str(sale.event_id) for sale in sales))}"
+        )
+    (sale,) = sales
+    if hit.currency not in (None, sale.currency):
+        return InvalidInput(
+            f"The sale {shown} was in {sale.currency}, the refund is in {hit.currency}; give back in the sale's currency",
+            where="currency",
+        )
+    hit_id = hit.id
+    if hit.key is None and hit.amount_cents is None:
+        hit_id = id_for_key(hit.workspace_id, "refund of all", str(sale.event_id))
+    pointed = msgspec.structs.replace(
+        hit,
+        id=hit_id,
+        sale_id=sale.event_id,
+        signals=msgspec.structs.replace(hit.signals, visitor_id=sale.visitor_id),
+    )
+    if hit.key is None or hit.digest is not None:
+        return pointed
+    return msgspec.structs.replace(pointed, digest=_digest(pointed, sale.event_id))
+
+
+def _digest(hit: Hit, sale_id: UUID) -> str:
+    """What a refund says, in short; of the amount that was asked for, which is none for all that is left."""
+    return hashlib.sha256(f"{digest_of(hit)} {sale_id} {hit.reason}".encode()).hexdigest()[:32]
+
+
+__all__ = ["of_sales"]

@@ -1,0 +1,284 @@
+"""What gets into the outbox, and what is taken out of it before it goes: consent, policy, the host's transaction, erasure."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from goodanalytics.core.consent import DENIED, GRANTED
+from goodanalytics.errors import Conflict
+
+
+class TestQueued:
+    async def test_only_for_platforms_that_are_switched_on_and_know_the_kind(self, opened, bells):
+        """One row for each; a platform that knows no refunds gets none, not even a skipped one."""
+        shop = bells["bell"](name="shop", events={"sale": "Order"})
+        other = bells["bell"](name="other")
+        house = await opened(bells["bell"](), shop, other)
+        await house.analytics.platforms.disable("other")
+        await house.sell("A1")
+        await house.analytics.lead(house.visitor, key="L1")
+
+        rows = await house.ask("SELECT target, kind, state FROM dispatches ORDER BY target, kind")
+        assert rows == [("bell", "lead", "pending"), ("bell", "sale", "pending"), ("shop", "sale", "pending")]
+
+    async def test_a_repeated_sale_is_queued_once(self, house):
+        """The key makes it one event, and one event is one row."""
+        await house.sell("A1", "A1")
+
+        assert await house.ask("SELECT count(*) FROM dispatches") == [(1,)]
+
+    async def test_a_rollback_leaves_no_trace(self, house):
+        """The host's transaction holds the sale and what is queued of it."""
+        async with house.analytics.database.engine.connect() as conn:
+            await conn.begin()
+            await house.sell("A1", connection=conn)
+            queued = await conn.execute(text("SELECT count(*) FROM good_analytics.dispatches"))
+            assert queued.scalar_one() == 1
+            await conn.rollback()
+
+        assert await house.ask("SELECT count(*) FROM dispatches") == [(0,)]
+
+    async def test_nothing_that_names_the_person_can_be_read_in_the_row(self, house):
+        """The conversion lies sealed; what is shown has names of facts and none of the facts."""
+        await house.analytics.identify(
+            house.visitor, email="ada@shop.example", phone="+442079460018", name="Ada King"
+        )
+        await house.sell("A1", url="https://shop.example/thanks/ada@shop.example?t=secret")
+        ((row,),) = await house.ask("SELECT d::text FROM dispatches d")
+
+        assert [word for word in ("ada@", "Ada", "King", "+4420", "secret", "thanks") if word in row] == []
+        shown = (await house.dispatch("A1")).shown
+        assert shown["page"] == "shop.example"
+        assert {"email", "phone", "first_name"} <= {*shown["match_keys"]}
+
+
+class TestConsent:
+    @pytest.mark.parametrize(
+        ("silence", "said", "state"),
+        [
+            ("denied", None, "skipped: consent_unknown"),
+            ("denied", GRANTED, "pending"),
+            ("granted", None, "pending"),
+            ("granted", DENIED, "skipped: consent_denied"),
+        ],
+        ids=["nobody asked, silence is no", "yes", "nobody asked, silence is yes", "no"],
+    )
+    async def test_decides_when_it_is_queued(self, opened, silence, said, state):
+        """What is skipped says why."""
+        house = await opened(consent_silence=silence)
+        await house.sell("A1", consent=said)
+
+        assert await house.states() == {"A1": state}
+
+    async def test_what_it_refused_is_not_kept(self, opened):
+        """There is nothing to send of it, so there is nothing to send again."""
+        house = await opened(consent_silence="denied")
+        await house.sell("A1")
+
+        assert await house.ask("SELECT sealed FROM dispatches") == [(None,)]
+        with pytest.raises(Conflict, match="nothing is kept"):
+            await house.analytics.platforms.replay((await house.dispatch("A1")).id)
+
+    async def test_what_is_taken_back_is_not_sent(self, house, exchange):
+        """Recalled rows keep nothing of the person; other people's go out."""
+        await house.sell("A1")
+        somebody = await house.analytics.resolve({"anonymous_id": "another"})
+        await house.analytics.sale(somebody, amount_cents=1, currency="EUR", key="B1")
+        found = await house.analytics.platforms.recall(house.visitor)
+        await house.deliver()
+
+        assert (found.recalled, found.under_way) == (1, 0)
+        assert exchange.keys == ["B1"]
+        assert await house.states() == {"A1": "skipped: recalled", "B1": "delivered"}
+        assert await house.ask(
+            "SELECT count(*) FROM dispatches WHERE reason = 'recalled' AND sealed IS NOT NULL"
+        ) == [(0,)]
+
+    async def test_what_is_under_way_goes_out_no_second_time(self, house, exchange, say):
+        """Recalled while the request was out: bell answers "again", and nothing is sent again."""
+
+        async def meanwhile():
+            await house.analytics.platforms.recall(house.visitor)
+            return say(everybody={"status": "retry", "code": "busy"})
+
+        exchange.then(meanwhile)
+        await house.sell("A1")
+        await house.deliver()
+        await house.after(hours=1)
+
+        assert exchange.keys == ["A1"]
+        assert await house.states() == {"A1": "skipped: recalled"}
+
+    @pytest.mark.parametrize(("said", "told"), [(None, "granted"), (GRANTED, "granted")])
+    async def test_silence_is_told_as_the_answer_that_it_counts_as(self, house, exchange, said, told):
+        """The platform is never asked to make up its own mind."""
+        await house.sell("A1", consent=said)
+        await house.deliver()
+
+        assert exchange.bodies[0]["rings"][0]["consent"] == told
+
+    async def test_what_was_accepted_is_not_sent_anew_in_parts(self, opened, bells, exchange, say):
+        """Recalled while the platform was at it; then it says that one of the two failed."""
+        house = await opened(bells["slow"]())
+        failed = {"status": "permanent", "code": "one of them", "of_batch": True}
+        exchange.then(say(reference="r1", everybody={"status": "accepted"}), say(everybody=failed))
+        await house.sell("A1", "A2")
+        await house.deliver()
+        found = await house.analytics.platforms.recall(house.visitor)
+        await house.after(hours=1)
+        await house.after(hours=1)
+
+        assert (found.recalled, found.under_way) == (0, 2)
+        assert exchange.keys == ["A1", "A2"]
+        assert await house.states() == {"A1": "skipped: recalled", "A2": "skipped: recalled"}
+
+    async def test_what_was_refused_in_company_is_not_sent_again_in_parts(self, house, exchange, say):
+        """Recalled while the request was out, and bell names nobody."""
+
+        async def meanwhile():
+            await house.analytics.platforms.recall(house.visitor)
+            return say(everybody={"status": "permanent", "code": "one of them", "of_batch": True})
+
+        exchange.then(meanwhile)
+        await house.sell("A1", "A2")
+        await house.deliver()
+        await house.after(hours=1)
+
+        assert exchange.keys == ["A1", "A2"]
+        assert await house.states() == {"A1": "skipped: recalled", "A2": "skipped: recalled"}
+
+    async def test_a_merged_persons_other_browser_is_recalled_too(self, house, exchange):
+        """Conversions belong to rows; the person is all of them."""
+        phone = await house.analytics.resolve({"anonymous_id": "phone"})
+        await house.analytics.sale(phone, amount_cents=1, currency="EUR", key="P1")
+        await house.analytics.visitors.merge(house.visitor, phone, reason="the same")
+        await house.analytics.platforms.recall(house.visitor)
+        await house.deliver()
+
+        assert exchange.keys == []
+
+
+class TestPolicy:
+    async def test_the_host_may_refuse_when_it_is_queued(self, opened):
+        """Its words are the reason."""
+        house = await opened(dispatch_policy=lambda _, c: "not on Sundays" if c.order_key == "A1" else None)
+        await house.sell("A1", "A2")
+
+        assert await house.states() == {"A1": "skipped: policy: not on Sundays", "A2": "pending"}
+
+    async def test_the_host_may_refuse_when_it_is_sent(self, opened, exchange):
+        """It changed its mind meanwhile; when it changes it again, a replay goes out."""
+        no: list[str] = []
+        house = await opened(dispatch_policy=lambda *_: no[0] if no else None)
+        await house.sell("A1")
+        no.append("stopped")
+        await house.deliver()
+        assert await house.states() == {"A1": "skipped: policy: stopped"}
+        no.clear()
+        await house.analytics.platforms.replay((await house.dispatch("A1")).id)
+        await house.deliver()
+
+        assert exchange.keys == ["A1"]
+
+    async def test_a_policy_that_fails_refuses_and_stops_no_sale(self, opened, errors):
+        """The sale is recorded, nothing is told, and the host hears of it."""
+
+        def policy(platform, conversion):
+            raise ZeroDivisionError
+
+        house = await opened(dispatch_policy=policy)
+        await house.sell("A1")
+
+        assert await house.states() == {"A1": "skipped: policy: the policy failed"}
+        assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
+class TestSwitchedOff:
+    async def test_what_is_queued_waits_and_what_happens_meanwhile_is_not_queued(self, house, exchange):
+        """A1 was queued before, A2 came while bell was off; on again, A1 goes out."""
+        await house.sell("A1")
+        await house.analytics.platforms.disable("bell")
+        await house.sell("A2")
+        assert await house.deliver() == 0
+        await house.analytics.platforms.enable("bell")
+        await house.deliver()
+
+        assert exchange.keys == ["A1"]
+
+    async def test_it_holds_from_the_next_request_on(self, opened, bells, exchange, say):
+        """Bell takes one at a time; while the first is out it is switched off, and what was claimed too is given back."""
+        house = await opened(bells["bell"](max_batch=1))
+        gate = asyncio.Event()
+
+        async def off():
+            await house.analytics.platforms.disable("bell")
+            gate.set()
+            return say()
+
+        async def others():
+            await gate.wait()
+            return say()
+
+        exchange.then(off)
+        exchange.always(others)
+        await house.sell(*(f"A{number}" for number in range(40)))
+        await house.deliver()
+
+        # Requests that had begun when it was switched off are out; no more than are sent side by side.
+        assert len(exchange.heard) <= 16
+        held = await house.ask("SELECT count(*) FROM dispatches WHERE lease_id IS NOT NULL")
+        assert held == [(0,)]
+
+    async def test_recall_drops_what_is_queued(self, house, exchange):
+        """For good: it does not come back with the platform."""
+        await house.sell("A1")
+        await house.analytics.platforms.disable("bell", recall=True)
+        await house.analytics.platforms.enable("bell")
+        await house.deliver()
+
+        assert exchange.keys == []
+        assert await house.states() == {"A1": "skipped: recalled"}
+
+    async def test_what_waited_too_long_is_not_sent(self, house, exchange):
+        """Bell takes nothing older than a week."""
+        await house.sell("A1")
+        await house.analytics.platforms.disable("bell")
+        house.clock.advance(timedelta(days=8))
+        await house.analytics.platforms.enable("bell")
+        await house.deliver()
+
+        assert exchange.keys == []
+        assert await house.states() == {"A1": "skipped: too_old"}
+
+
+class TestErased:
+    async def test_everything_that_was_queued_or_kept_goes(self, house, exchange):
+        """Delivered, waiting and skipped ones alike."""
+        await house.sell("A1")
+        await house.deliver()
+        await house.sell("A2")
+        await house.analytics.visitors.forget(house.visitor, reason="asked")
+        await house.deliver()
+
+        assert exchange.keys == ["A1"]
+        assert await house.ask("SELECT count(*) FROM dispatches") == [(0,)]
+        assert await house.ask("SELECT count(*) FROM conversions") == [(0,)]
+
+    async def test_persons_leave_finished_dispatches_after_a_month(self, house):
+        """What was delivered is still listed, and cannot be sent again; what waited for ever is given up."""
+        await house.sell("A1")
+        await house.deliver()
+        await house.sell("A2")
+        await house.analytics.platforms.disable("bell")
+        house.clock.advance(timedelta(days=31))
+        await house.analytics.upkeep.once()
+        assert [(await house.dispatch(key)).is_kept for key in ("A1", "A2")] == [False, True]
+        house.clock.advance(timedelta(days=61))
+        await house.analytics.upkeep.once()
+
+        assert await house.states() == {"A1": "delivered", "A2": "skipped: too_old"}
+        assert (await house.dispatch("A2")).is_kept is False
