@@ -9,7 +9,7 @@ demo:
 	@$(BIN)/python -m goodanalytics demo --port $(PORT)
 
 test: setup
-	@$(BIN)/pytest
+	@./scripts/test
 
 check: setup lint types floors test
 
