@@ -101,16 +101,16 @@ async def _without_keys(conn: Any, table: Any) -> list[str]:
 
 
 async def events(analytics: Analytics, visitor: UUID, number: int) -> None:
-    """Give *visitor* so many events."""
+    """Give *visitor* so many events, a second apart, all of visits that one link began."""
     t = analytics.database.tables
     async with analytics.database.begin() as conn:
         await run(
             conn,
             f"INSERT INTO {t.events} (workspace_id, visitor_id, occurred_at, id, received_at, event_type, origin, trusted, source, "
-            "medium, channel, properties) SELECT :w, :v, CAST(:at AS timestamptz) + n * interval '1 second', "
-            "md5(:salt || n::text)::uuid, :at, 'pageview', 'browser', false, 'direct', 'direct', 'direct', '{}' "
+            "medium, channel, link_id, properties) SELECT :w, :v, CAST(:at AS timestamptz) + n * interval '1 second', "
+            "md5(:salt || n::text)::uuid, :at, 'pageview', 'browser', false, 'news', 'email', 'email', :link, '{}' "
             "FROM generate_series(1, :n) AS n",
-            w=WORKSPACE, v=visitor, at=START, n=number, salt=str(visitor),
+            w=WORKSPACE, v=visitor, at=START, n=number, salt=str(visitor), link=UUID(int=5),
         )  # fmt: skip
 
 

@@ -153,8 +153,7 @@ class Verbs:
 
         Args:
             request: The request in which they signed in. If its browser was somebody else's until now, it is theirs from now
-                on; what was done on it before stays with whom it was. Without it nothing is known of a browser, and none changes
-                hands: give it wherever people sign in.
+                on; what was done on it before stays with whom it was. Without it no browser changes hands.
             dry_run: Write nothing, and say what would happen.
 
         Raises:

@@ -342,6 +342,13 @@ def _make_visits(op: Op, ga: str) -> None:
         CREATE INDEX events_link ON {ga}.events (workspace_id, link_id, occurred_at DESC) WHERE link_id IS NOT NULL
     """,
     )
+    _run(
+        op,
+        f"""
+        CREATE INDEX events_visitor_link ON {ga}.events (workspace_id, visitor_id, link_id, occurred_at)
+        WHERE link_id IS NOT NULL
+    """,
+    )
     # Nothing that was accepted may fail for want of a month: an imported event of 2019, or one that arrives before the
     # months ahead were made, lands here.
     _run(op, f"CREATE TABLE {ga}.events_default PARTITION OF {ga}.events DEFAULT")

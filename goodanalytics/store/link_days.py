@@ -225,19 +225,31 @@ async def touch_people(conn: AsyncConnection, t: Tables, rows: Collection[tuple[
     """
     Mark the days of links on which one of these rows of visitors did something.
 
+    The index is gone through from day to day and not from event to event: somebody may have done a hundred thousand things, and
+    a merge must not cost more for that.
+
     Args:
         rows: Workspace and id of each.
     """
     if not rows:
         return
     workspaces, ids = zip(*sorted(rows), strict=True)
+    day = "CAST(e.occurred_at AT TIME ZONE 'UTC' AS date) AS day"
+    next_of = (
+        f"(SELECT e.link_id, {day} FROM {t.events} e WHERE e.workspace_id = {{k}}.workspace_id "
+        "AND e.visitor_id = {k}.visitor_id AND e.link_id IS NOT NULL {after} ORDER BY e.link_id, e.occurred_at LIMIT 1)"
+    )
+    morrow = "CAST(f.day + 1 AS timestamp) AT TIME ZONE 'UTC'"
     await run(
         conn,
+        "WITH RECURSIVE found AS (SELECT k.workspace_id, k.visitor_id, d.link_id, d.day "
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, visitor_id), "
+        f"LATERAL {next_of.format(k='k', after='')} AS d "
+        "UNION ALL SELECT f.workspace_id, f.visitor_id, d.link_id, d.day FROM found f, "
+        f"LATERAL {next_of.format(k='f', after=f'AND (e.link_id, e.occurred_at) >= (f.link_id, {morrow})')} AS d) "
         f"INSERT INTO {t.link_days_touched} (workspace_id, link_id, day, mark) "
-        "SELECT workspace_id, link_id, day, gen_random_uuid() FROM (SELECT DISTINCT e.workspace_id, e.link_id, "
-        "CAST(e.occurred_at AT TIME ZONE 'UTC' AS date) AS day "
-        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, id) "
-        f"JOIN {t.events} e ON e.workspace_id = k.workspace_id AND e.visitor_id = k.id WHERE e.link_id IS NOT NULL) AS touched",
+        "SELECT workspace_id, link_id, day, gen_random_uuid() "
+        "FROM (SELECT DISTINCT workspace_id, link_id, day FROM found) AS touched",
         workspaces=list(workspaces),
         ids=list(ids),
     )

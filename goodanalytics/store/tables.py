@@ -386,6 +386,14 @@ def _events(metadata: MetaData, scope: dict[str, Any]) -> Table:
             text("occurred_at DESC"),
             postgresql_where=text("link_id IS NOT NULL"),
         ),
+        Index(
+            "events_visitor_link",
+            "workspace_id",
+            "visitor_id",
+            "link_id",
+            "occurred_at",
+            postgresql_where=text("link_id IS NOT NULL"),
+        ),
         postgresql_partition_by="RANGE (occurred_at)",
         **scope,
     )
