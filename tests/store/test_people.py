@@ -94,11 +94,7 @@ async def test_a_plan_that_was_made_for_small_tables_is_not_kept(
     The same statement asked thirty times is planned anew on the way: with the plan of the first, a site that grows within a minute
     would read whole tables for each hit until they are analyzed.
     """
-<<<<<<< HEAD
     monkeypatch.setattr(database, "_asked", itertools.count(1))  # as in a process that has just begun
-=======
-    monkeypatch.setattr(database, "_asked", itertools.count(1))
->>>>>>> issue4
     async with statements(analytics.database) as said:
         for number in range(30):
             await seen(analytics, f"browser {number}")
