@@ -1,11 +1,11 @@
-/* Options: endpoint, outbound, consent, respectPrivacySignals, debug. Before:
+/* Options: consent, debug, endpoint, outbound, respectPrivacySignals. Before:
 (window.GoodAnalytics = window.GoodAnalytics || {q: []}).q.push(["track", name]) */
 (() => {
 const tag = document.currentScript, stub = window.GoodAnalytics || {},
-twice = () => console.warn("GoodAnalytics init twice");
+twice = () => console.warn("init twice");
 if (stub.init) return twice();
 
-let config = {}, page = {}, held = [], queue = [], failed = 0, clickId, left, busy, since;
+let config = {}, page = {}, held = [], queue = [], clickId, failed = 0, out = 0, left, since;
 
 const warn = e => /true/.test(config.debug) && console.warn(e),
 guard = f => (...a) => { try { return f(...a); } catch (e) { warn(e); } },
@@ -37,8 +37,8 @@ deliver = () => {
   const sent = queue, body = `[${sent.map(e => e[0])}]`;
   if (!sent[0] || !allowed()) return;
   if (!failed && !seen() && navigator.sendBeacon(config.endpoint + "/event", body)) return queue = [];
-  if (busy) return failed && save();
-  busy = true;
+  if (out) return failed && save();
+  out++;
   post("/event", body).then(r => {
     if (/429|5../.test(r.status)) return retry(r.headers.get("Retry-After"));
     queue = queue.filter(e => !sent.includes(e));
@@ -47,7 +47,7 @@ deliver = () => {
     r.ok || r.text().then(warn);
   }).catch(retry);
 },
-resume = () => deliver(busy = false),
+resume = () => deliver(out && out--),
 retry = s => save(setTimeout(resume, 1e3 * Math.max(Math.min(60, 2 ** failed++), s | 0))),
 
 emit = (event_type, fields, on = page) => {
@@ -76,7 +76,7 @@ enter = ({url = location, title, properties} = {}, when = f => f()) => {
   }, s = new URLSearchParams(location.search), k = s.get("via") ? "via" : "ref", key = s.get(k);
   if (land(s.get("ga_id"), "ga_id") && key) {
     post("/click", JSON.stringify({event_id: uuid(), key, url: on.url, referrer: on.referrer}))
-      .then(r => r.json()).then(r => land(r.ga_id, k)).catch(warn).then(resume, busy = true);
+      .then(r => r.json()).then(r => land(r.ga_id, k)).catch(warn).then(resume, out++);
   }
   when(guard(() => emit("pageview", {title: title || document.title, properties}, on)));
 },
@@ -159,7 +159,7 @@ api = {
     listeners.pagehide();
     left = false;
     setClick("");
-    page.url && post("/reset").catch(warn).then(resume, busy = true);
+    page.url && post("/reset").catch(warn).then(resume, out++);
   },
   getClickId: () => [clickId, cookie("_ga_good")].find(isUuid),
 };
