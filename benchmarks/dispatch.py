@@ -38,7 +38,7 @@ from benchmarks.measures import Row, Subject
 from benchmarks.rig import Rig
 from goodanalytics import Analytics, Config
 from goodanalytics.core.consent import GRANTED
-from goodanalytics.dispatch_plan import DispatchPlan
+from goodanalytics.dispatch.plan import DispatchPlan
 from goodanalytics.outbound import Outbound
 from goodanalytics.platforms import Conversion, Meta, Response
 from goodanalytics.platforms.conversion import Person

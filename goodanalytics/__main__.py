@@ -1,5 +1,5 @@
 """`python -m goodanalytics`: the command line without an installed script."""
 
-from goodanalytics.cli import main
+from goodanalytics.cli.commands import main
 
 main(prog_name="goodanalytics")

@@ -16,12 +16,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from goodanalytics import environment, facade, facade_webhooks
+from goodanalytics import environment
 from goodanalytics.config import Config
-from goodanalytics.dispatch import Dispatcher
-from goodanalytics.facade_links import Links
-from goodanalytics.facade_partners import Partners
-from goodanalytics.facade_platforms import Platforms
+from goodanalytics.dispatch.dispatcher import Dispatcher
+from goodanalytics.facade import visitors as facade
+from goodanalytics.facade import webhooks as facade_webhooks
+from goodanalytics.facade.links import Links
+from goodanalytics.facade.partners import Partners
+from goodanalytics.facade.platforms import Platforms
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
@@ -34,13 +36,14 @@ from goodanalytics.store.start import PATIENCE, Start
 from goodanalytics.store.tables import build
 from goodanalytics.upkeep import Upkeep
 from goodanalytics.verbs_conversions import ConversionVerbs
-from goodanalytics.web import api, dashboard
+from goodanalytics.web.api import room as api
+from goodanalytics.web.dashboard import room as dashboard
 from goodanalytics.web.health import Health
-from goodanalytics.web.host_routes import HostRoutes
 from goodanalytics.web.house import House
-from goodanalytics.web.links import Redirect
+from goodanalytics.web.links.host_routes import HostRoutes
+from goodanalytics.web.links.qr import Codes
+from goodanalytics.web.links.redirect import Redirect
 from goodanalytics.web.middleware import Middleware
-from goodanalytics.web.qr import Codes
 from goodanalytics.web.tracker import Tracker
 from goodanalytics.worker import Worker
 

@@ -31,7 +31,7 @@ from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, decide
 from goodanalytics.core.referral import Conversion, news_of
-from goodanalytics.dispatch_plan import DispatchPlan
+from goodanalytics.dispatch.plan import DispatchPlan
 from goodanalytics.errors import Busy
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks

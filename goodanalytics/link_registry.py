@@ -73,7 +73,7 @@ class DomainFields(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class LinkRegistry:
     """
-    What changes links. `facade_links.Links` is how hosts see it.
+    What changes links. `facade.links.Links` is how hosts see it.
 
     Attributes:
         host_paths: The first parts of the paths that the host's own routes answer, in lower case.

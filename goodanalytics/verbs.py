@@ -14,7 +14,6 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics import facade
 from goodanalytics.config import Config
 from goodanalytics.core import hits as hit_values
 from goodanalytics.core import said, tokens
@@ -23,6 +22,7 @@ from goodanalytics.core.hits import Client, EventType, Hit, Invalid, Property, S
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
+from goodanalytics.facade import visitors as facade
 from goodanalytics.ingest import Ingest
 from goodanalytics.log import Durability, SafeLog
 from goodanalytics.store import visitors

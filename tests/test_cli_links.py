@@ -10,8 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from goodanalytics import Analytics, cli_links
-from goodanalytics.cli import import_links, main
+from goodanalytics import Analytics
+from goodanalytics.cli import links as cli_links
+from goodanalytics.cli.commands import import_links, main
 from goodanalytics.core.moving_files import ENCODINGS
 from goodanalytics.moving import SOURCES, Note, Report
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from goodanalytics import Analytics
-from goodanalytics.cli import main
+from goodanalytics.cli.commands import main
 from goodanalytics.platforms import Meta
 from tests.dispatch.conftest import Bell, Exchange, House, told
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy import select, text
 
 from goodanalytics import Analytics
-from goodanalytics.cli import main
+from goodanalytics.cli.commands import main
 from goodanalytics.core import bots
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.ingest import Ingest

@@ -17,8 +17,8 @@ from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import opens
 from goodanalytics.core.partners import PartnerStatus
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
-from goodanalytics.facade_links import Links
-from goodanalytics.facade_partners import Partners
+from goodanalytics.facade.links import Links
+from goodanalytics.facade.partners import Partners
 from goodanalytics.link_registry import MAX_MANY
 from goodanalytics.store.database import Database
 from goodanalytics.store.listening import links_channel

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from goodanalytics import Analytics, Config
-from goodanalytics.dispatch_plan import EVERYTHING, type_of
+from goodanalytics.dispatch.plan import EVERYTHING, type_of
 from goodanalytics.errors import ConfigError, Conflict, InvalidInput, NotFound
-from goodanalytics.facade_webhooks import EVENTS, Webhooks
+from goodanalytics.facade.webhooks import EVENTS, Webhooks
 from goodanalytics.platforms import Kind
 from goodanalytics.store import webhooks as store
 from goodanalytics.store.webhooks import Keyring

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, expect
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.links import Link
-from goodanalytics.web import dashboard_link_form
+from goodanalytics.web.dashboard import link_form as dashboard_link_form
 from tests.web.link_site import page as host
 
 PHONE = {"width": 360, "height": 740}

@@ -60,7 +60,7 @@ async def test_a_worker_that_is_killed_within_a_batch_leaves_its_hits_to_the_oth
 
     def worker(address: str):
         often = {"GOODANALYTICS_WORKER_INTERVAL": "0.01", "GOODANALYTICS_BATCH_SIZE": "20"}
-        return spawn("-m", "goodanalytics.cli", "worker", "--database", address, **often)
+        return spawn("-m", "goodanalytics", "worker", "--database", address, **often)
 
     def is_within_a_batch():
         return books.one(

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from goodanalytics import Analytics, Config
-from goodanalytics.facade_links import Links
-from goodanalytics.web.link_catalogue import FRESH
+from goodanalytics.facade.links import Links
+from goodanalytics.web.links.catalogue import FRESH
 
 DOMAIN = "go.example"
 LINKS = {"GOODANALYTICS_LINK_DOMAINS": DOMAIN}

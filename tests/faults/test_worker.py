@@ -152,7 +152,7 @@ async def test_a_hosts_isolation_level_is_not_ours(level, database_url, config):
 async def test_a_worker_outlives_the_server(mortal_server, migrated, launch, spawn, crowd, exact, wait_until):
     """`goodanalytics worker` goes on by itself when the database is back; the app's appends cannot wake it."""
     url, books = await migrated(mortal_server)
-    worker = spawn("-m", "goodanalytics.cli", "worker", "--database", url)
+    worker = spawn("-m", "goodanalytics", "worker", "--database", url)
     app = await launch(url, GOODANALYTICS_WORKER="false")
     people = crowd(app.address)
     await people.send(50)
@@ -176,7 +176,7 @@ async def test_worker_once_processes_the_log_says_how_much_and_ends(durable, lau
     await asyncio.to_thread(app.stop)
     in_log = await books.one("SELECT count(*) FROM hits")
 
-    once = spawn("-m", "goodanalytics.cli", "worker", "--once", "--database", url)
+    once = spawn("-m", "goodanalytics", "worker", "--once", "--database", url)
     assert await asyncio.to_thread(once.child.wait, 60) == 0
 
     assert in_log >= 120

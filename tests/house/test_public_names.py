@@ -15,7 +15,7 @@ import pytest
 
 import goodanalytics
 from goodanalytics import Analytics, Config
-from goodanalytics.cli import main
+from goodanalytics.cli.commands import main
 
 PROMISED = {
     "Analytics": "from_env",

@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from goodanalytics import Config
-from goodanalytics.cli import main
+from goodanalytics.cli.commands import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

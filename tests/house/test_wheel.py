@@ -78,7 +78,7 @@ def test_the_command_line_is_installed(wheel):
     """`goodanalytics` is a command."""
     entry_points = wheel.read(f"goodanalytics-{__version__}.dist-info/entry_points.txt").decode()
 
-    assert "goodanalytics = goodanalytics.cli:main" in entry_points
+    assert "goodanalytics = goodanalytics.cli.commands:main" in entry_points
 
 
 def test_the_wheel_can_be_imported_as_it_is(wheel):

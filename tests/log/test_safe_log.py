@@ -20,8 +20,9 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import make_url, text
 
-from goodanalytics import Analytics, Config, cli
+from goodanalytics import Analytics, Config
 from goodanalytics import log as safe_log
+from goodanalytics.cli import commands as cli
 from goodanalytics.core import raw
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.errors import Busy, ConfigError, DatabaseUnavailable, SchemaError
@@ -357,7 +358,7 @@ async def test_a_link_in_memory_leads_on_though_the_database_never_answers(
             )
             clock.advance(timedelta(minutes=5))
             answers = [(await client.get("/l/known")).status_code]
-            monkeypatch.setattr("goodanalytics.web.link_catalogue.LOOK_UP_SECONDS", 365 * 24 * 60 * 60)
+            monkeypatch.setattr("goodanalytics.web.links.catalogue.LOOK_UP_SECONDS", 365 * 24 * 60 * 60)
             answers += [(await client.get("/l/known")).status_code for _ in range(19)]
         await conn.close()
         await drained(analytics)

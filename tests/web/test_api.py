@@ -21,7 +21,7 @@ from goodanalytics.errors import Busy, DatabaseUnavailable, Forbidden
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api
+from goodanalytics.web.api import room as api
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ELSEWHERE = UUID(int=7)

@@ -15,7 +15,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.link_registry import MAX_MANY
 from goodanalytics.store.database import Database
-from goodanalytics.web import api
+from goodanalytics.web.api import room as api
 
 SHOP = "https://shop.example/"
 KEYS = {

@@ -14,10 +14,12 @@ import pytest
 
 from goodanalytics import Principal
 from goodanalytics.core.delivery import STATES
-from goodanalytics.facade_webhooks import EVENTS, EVERYTHING
-from goodanalytics.web import api_dispatches, api_platforms, api_webhooks
-from goodanalytics.web.api_dispatches import DispatchAnswer
-from goodanalytics.web.api_webhooks import Event
+from goodanalytics.facade.webhooks import EVENTS, EVERYTHING
+from goodanalytics.web.api import dispatches as api_dispatches
+from goodanalytics.web.api import platforms as api_platforms
+from goodanalytics.web.api import webhooks as api_webhooks
+from goodanalytics.web.api.dispatches import DispatchAnswer
+from goodanalytics.web.api.webhooks import Event
 from tests.dispatch.conftest import House, told
 from tests.web.telling import ADDRESS, EMAIL, TOKEN, a_shop, leaks
 

@@ -13,7 +13,7 @@ from goodanalytics.config import Config, Principal
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
-from goodanalytics.web import api
+from goodanalytics.web.api import room as api
 
 SECRET = {"authorization": "Bearer secret"}
 PAGE = {"authorization": "Bearer page"}

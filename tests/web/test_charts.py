@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodanalytics.web import charts
-from goodanalytics.web.charts import Series
+from goodanalytics.web.dashboard import charts
+from goodanalytics.web.dashboard.charts import Series
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 

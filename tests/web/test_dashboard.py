@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 
 from goodanalytics.config import Config
 from goodanalytics.store.database import Database
-from goodanalytics.web import dashboard
+from goodanalytics.web.dashboard import room as dashboard
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)  # a Sunday
 ROOT = "/ga/dashboard"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from goodanalytics.errors import InvalidInput
 from goodanalytics.store.reports.query import Filter, Query
-from goodanalytics.web import dashboard_asked as asking
+from goodanalytics.web.dashboard import asked as asking
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ import pytest
 from goodanalytics.core.link_fields import FIELDS
 from goodanalytics.core.links import Hours, Link, Rule, Variant, When
 from goodanalytics.errors import InvalidInput
-from goodanalytics.web import dashboard_link_form as link_form
-from goodanalytics.web.dashboard_link_words import LABELS
+from goodanalytics.web.dashboard import link_form
+from goodanalytics.web.dashboard.link_words import LABELS
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MADE = datetime(2026, 11, 1, 12, tzinfo=UTC)

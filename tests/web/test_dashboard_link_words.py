@@ -11,7 +11,7 @@ from goodanalytics.core.experiments import Arm, result
 from goodanalytics.core.links import Hours, Rule, When
 from goodanalytics.store.link_experiments import Experiment
 from goodanalytics.store.link_history import Change, Revision
-from goodanalytics.web import dashboard_link_words as words
+from goodanalytics.web.dashboard import link_words as words
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from goodanalytics.core.delivery import STATES
-from goodanalytics.facade_webhooks import EVENTS, EVERYTHING
-from goodanalytics.web import dashboard_deliveries as deliveries
-from goodanalytics.web.dashboard_platforms import EVENT_NAMES
+from goodanalytics.facade.webhooks import EVENTS, EVERYTHING
+from goodanalytics.web.dashboard import deliveries
+from goodanalytics.web.dashboard.platforms import EVENT_NAMES
 from tests.dispatch.conftest import House, told
 from tests.web.telling import ADDRESS, TOKEN, a_shop, leaks
 

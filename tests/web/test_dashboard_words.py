@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from goodanalytics.core.visitors import Visitor
-from goodanalytics.web import dashboard_words as words
-from goodanalytics.web.countries import COUNTRIES
+from goodanalytics.web.dashboard import words
+from goodanalytics.web.dashboard.countries import COUNTRIES
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 
 from goodanalytics import Analytics
 from goodanalytics.errors import InvalidInput
-from goodanalytics.web.host_routes import HostRoutes
+from goodanalytics.web.links.host_routes import HostRoutes
 
 OURS = {"login", "users", "static", "about"}
 
@@ -91,7 +91,7 @@ sys.modules["urls"] = urls
 import django
 django.setup()
 from django.core.asgi import get_asgi_application
-from goodanalytics.web.host_routes import HostRoutes
+from goodanalytics.web.links.host_routes import HostRoutes
 routes = HostRoutes()
 routes.add(get_asgi_application())
 print(*sorted(routes.paths()))

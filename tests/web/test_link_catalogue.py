@@ -19,8 +19,8 @@ from goodanalytics.core.links import Domain, Link
 from goodanalytics.errors import DatabaseUnavailable
 from goodanalytics.store import catalog, link_domains
 from goodanalytics.store.database import Database
-from goodanalytics.web import link_catalogue
-from goodanalytics.web.link_catalogue import FRESH, MAX_AGE, Catalogue
+from goodanalytics.web.links import catalogue as link_catalogue
+from goodanalytics.web.links.catalogue import FRESH, MAX_AGE, Catalogue
 from tests.conftest import FrozenClock
 
 HOST = "go.example"

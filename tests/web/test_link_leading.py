@@ -14,8 +14,8 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import AndroidApp
 from goodanalytics.store.database import Database
-from goodanalytics.web import link_questions
-from goodanalytics.web.link_clicks import ORPHANS
+from goodanalytics.web.links import questions as link_questions
+from goodanalytics.web.links.clicks import ORPHANS
 from tests.conftest import FrozenClock
 from tests.web.link_site import IPHONE, SHOP, SLACK, browser, events, make, site, told
 

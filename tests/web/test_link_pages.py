@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from goodanalytics import Analytics, Config
-from goodanalytics.web.link_passwords import LIFE, MAX_BODY, TRIES
+from goodanalytics.web.links.passwords import LIFE, MAX_BODY, TRIES
 from tests.conftest import FrozenClock
 from tests.web.link_site import SHOP, SLACK, browser, events, make, site, told
 

@@ -20,10 +20,11 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
 from goodanalytics.store.tables import build
-from goodanalytics.web import api, openapi, reference
-from goodanalytics.web.api_event_bodies import Kind
-from goodanalytics.web.api_visitors import Status
-from goodanalytics.web.operations import MAX_TOKEN
+from goodanalytics.web.api import openapi, reference
+from goodanalytics.web.api import room as api
+from goodanalytics.web.api.event_bodies import Kind
+from goodanalytics.web.api.operations import MAX_TOKEN
+from goodanalytics.web.api.visitors import Status
 
 DOCUMENT = openapi.document(api.OPERATIONS, "/ga/api")
 

@@ -20,7 +20,7 @@ from starlette.routing import Mount
 from goodanalytics import Analytics, Config, qr
 from goodanalytics.core.links import Link
 from goodanalytics.errors import InvalidInput, NotFound
-from goodanalytics.web.qr import MAX_PARAMETERS, asked, short_url
+from goodanalytics.web.links.qr import MAX_PARAMETERS, asked, short_url
 from tests.conftest import FrozenClock
 from tests.web.link_site import told
 

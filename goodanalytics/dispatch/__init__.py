@@ -1,0 +1,1 @@
+"""ACT: conversions reach ad platforms and webhooks. `plan` fills the outbox, `dispatcher` empties it."""

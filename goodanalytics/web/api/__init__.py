@@ -1,0 +1,1 @@
+"""The REST room: one module for each family of paths; `room` puts them together."""
