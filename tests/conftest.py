@@ -163,6 +163,12 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+@pytest.fixture(autouse=True)
+def patient_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up of a link may take as long as a busy machine needs; tests of the limit set one of their own."""
+    monkeypatch.setattr("goodanalytics.web.links.catalogue.LOOK_UP_SECONDS", 60.0)
+
+
 @pytest.fixture(scope="session")
 def tables() -> Tables:
     """Our tables, as SQLAlchemy sees them."""

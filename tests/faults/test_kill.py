@@ -9,7 +9,7 @@ import signal
 BEACONS = 700
 SEED = 7
 COPIES_WAIT = (
-    "SELECT count(*) = 2 FROM pg_stat_activity "
+    "SELECT count(*) > 0 FROM pg_stat_activity "
     "WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'COPY%'"
 )
 
@@ -35,7 +35,7 @@ async def test_an_app_that_is_killed_at_random_points_loses_and_doubles_nothing(
     await people.has_acknowledged(second)
     async with books.connection() as conn, conn.transaction():
         await conn.execute("LOCK TABLE good_analytics.hits IN EXCLUSIVE MODE")
-        await wait_until(lambda: books.one(COPIES_WAIT), "both flushes wait")
+        await wait_until(lambda: books.one(COPIES_WAIT), "a flush waits")
         app.kill()
     await app.start()
     await people.has_acknowledged(third)
