@@ -7,8 +7,9 @@ ACT: the loop that brings hits from the log to the engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -24,13 +25,22 @@ GROWTH = 4
 """How many times the configured batch size a batch may grow to under a backlog."""
 
 LINGER = 0.05
-"""Seconds that the worker waits after a small batch. A lag that nobody sees, for a tenth of the work at moderate rates."""
+"""Seconds that the worker waits after a batch of a few. A lag that nobody sees, for a tenth of the work at moderate rates."""
+
+LONG_LINGER = 0.2
+"""Seconds that it waits after a batch that is neither of a few nor full, so that the next one is worth its statements."""
+
+A_FEW = 20
+"""Hits. What a batch costs whatever its size is as much as what some thirty hits cost."""
 
 STOP_SECONDS = 10
 """How long a stop waits for the batch at hand."""
 
 DRAIN_PAUSE = 0.01
 """Seconds between two looks at a log whose last hits another worker has in hand."""
+
+COLLECTOR_RESTS = 1.0
+"""Seconds that the cycle collector rests at most for one batch."""
 
 
 class Worker:
@@ -91,9 +101,10 @@ class Worker:
         cost nearly the same whatever its size.
         """
         smallest = self._ingest.config.batch_size
-        async with self._ingest.database.begin() as conn:
-            entries = await self._log.claim(conn, self._size)
-            done = await self._settle(conn, entries)
+        with _collector_resting():
+            async with self._ingest.database.begin() as conn:
+                entries = await self._log.claim(conn, self._size)
+                done = await self._settle(conn, entries)
         is_full = len(entries) == self._size
         self._size = min(2 * self._size, GROWTH * smallest) if is_full else smallest
         self._ingest.hooks.notify([hit for hit, _ in done], [outcome for _, outcome in done])
@@ -135,11 +146,11 @@ class Worker:
             try:
                 taken = await self.work()
                 pause = config.worker_interval
-                if taken >= self._ingest.config.batch_size // GROWTH:
+                if taken >= config.batch_size:
                     continue
                 if taken:
-                    # A batch of a few costs as much as one of a hundred: let some come together.
-                    await asyncio.sleep(min(LINGER, pause.total_seconds()))
+                    linger = LINGER if taken <= A_FEW else LONG_LINGER
+                    await asyncio.sleep(min(linger, pause.total_seconds()))
                     continue
             except DatabaseUnavailable as error:
                 config.report(error, "looking into the log")
@@ -149,3 +160,24 @@ class Worker:
                 pause = min(pause * 2, timedelta(seconds=30))
             if not self._is_stopping:
                 await self._log.wait(pause)
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """
+    Keep Python's cycle collector away from a batch.
+
+    A batch is some forty objects a hit, which live until it is over and hold no cycles. The collector would look at all of them
+    several times, take them for long-lived, and at every third batch search the whole process. A collector that the host has
+    switched off stays off.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    timer = asyncio.get_running_loop().call_later(COLLECTOR_RESTS, gc.enable)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        gc.enable()

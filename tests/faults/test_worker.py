@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from goodanalytics import Analytics
 from goodanalytics.config import DEFAULT_WORKSPACE
 from goodanalytics.core.hits import EventType, Hit, Signals
+from goodanalytics.core.outcomes import Outcome
 from goodanalytics.errors import Busy
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -190,3 +192,49 @@ async def is_waiting(analytics) -> bool:
         "SELECT EXISTS (SELECT FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock')",
     )
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_the_cycle_collector_rests_during_a_batch_and_is_afterwards_as_the_host_had_it(
+    analytics, monkeypatch, is_on
+):
+    """Also when the batch fails; a collector that the host has switched off is not switched on."""
+    seen = []
+
+    async def process(_self, _conn, hits):
+        seen.append(gc.isenabled())
+        if len(seen) == 1:
+            raise Busy("The first batch fails")
+        return [Outcome(one.id, "dropped") for one in hits]
+
+    monkeypatch.setattr("goodanalytics.ingest.Ingest.process", process)
+    await analytics.log.append([hit()])
+    (gc.enable if is_on else gc.disable)()
+    try:
+        with pytest.raises(Busy):
+            await analytics.worker.work()
+        after_failure = gc.isenabled()
+        taken = await analytics.worker.work()
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+
+    assert (taken, seen, after_failure, after) == (1, [False, False], is_on, is_on)
+
+
+async def test_a_batch_that_waits_does_not_keep_the_collector_away(analytics, monkeypatch, wait_until):
+    """A batch may wait for a lock for long; the host's own cycles are collected meanwhile."""
+    monkeypatch.setattr("goodanalytics.worker.COLLECTOR_RESTS", 0.0)
+    released = asyncio.Event()
+
+    async def process(_self, _conn, hits):
+        await released.wait()
+        return [Outcome(one.id, "dropped") for one in hits]
+
+    monkeypatch.setattr("goodanalytics.ingest.Ingest.process", process)
+    await analytics.log.append([hit()])
+    working = asyncio.create_task(analytics.worker.work())
+    await wait_until(lambda: not working.done() and gc.isenabled(), "the collector is back")
+    released.set()
+
+    assert await working == 1

@@ -46,8 +46,10 @@ def a_hit(number: int = 1, **facts: Any) -> Hit:
 
 
 @pytest.fixture
-def log(database: Database, clock: FrozenClock) -> PostgresLog:
-    return PostgresLog(database, clock, uuid.uuid4)
+async def log(database: Database, clock: FrozenClock) -> AsyncIterator[PostgresLog]:
+    log = PostgresLog(database, clock, uuid.uuid4)
+    yield log
+    await log.stop()
 
 
 @pytest.fixture
