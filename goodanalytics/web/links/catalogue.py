@@ -30,6 +30,7 @@ from goodanalytics.errors import DatabaseUnavailable
 from goodanalytics.store import link_lookups
 from goodanalytics.store.database import Database, is_lost
 from goodanalytics.store.link_lookups import Address, Found
+from goodanalytics.web.links.plain_links import PlainLink, plain_link
 
 FRESH: Final = timedelta(seconds=1)
 MAX_AGE: Final = timedelta(minutes=10)
@@ -48,6 +49,7 @@ class Known:
     Attributes:
         domain: Of the host that was found first; with the defaults when it has no row.
         route: How *link* leads on; `None` where there is no link.
+        plain: What plain clicks need of *link*; `None` where there is more to ask.
         until: From then on the copy is no longer fresh.
         era: It is no longer fresh either when another one began.
         is_used_up: Whether the database said that no use is left.
@@ -56,6 +58,7 @@ class Known:
     link: Link | None
     domain: Domain
     route: Route | None
+    plain: PlainLink | None
     since: datetime
     until: datetime
     era: int
@@ -256,6 +259,7 @@ class Catalogue:
             link=found.link,
             domain=domain,
             route=route,
+            plain=None if route is None else plain_link(route, self._config.own_hosts, now),
             since=now,
             until=now + (MAX_AGE if self._is_listening() else FRESH),
             era=era,

@@ -1,7 +1,8 @@
 """
 Short links: `GET {link_path}/{key}` on the app's own host, and every path of `config.link_domains`.
 
-    GET /{key} → Catalogue.at_hand → Route.decide → log.append(click) → hooks within 50 ms → 302
+    GET /{key} → PlainClicks.read → log.append(raw click) → 302, and whatever is out of the ordinary
+               → Catalogue.at_hand → Route.decide → log.append(click) → hooks within 50 ms → 302
 
 Rules of this file
 1. The destination is decided before anything is written. A click that cannot be made safe is reported and the visitor goes on
@@ -49,7 +50,7 @@ from goodanalytics.web.limits import Gate
 from goodanalytics.web.links import app_links
 from goodanalytics.web.links import clicks as link_clicks
 from goodanalytics.web.links import pages as link_pages
-from goodanalytics.web.links.answers import ACCEPTED, NOINDEX, Answer, plain, redirect
+from goodanalytics.web.links.answers import ACCEPTED, END, NOINDEX, Answer, plain, redirect
 from goodanalytics.web.links.catalogue import Catalogue, Known
 from goodanalytics.web.links.clicks import (
     click,
@@ -59,6 +60,7 @@ from goodanalytics.web.links.clicks import (
     refusal_of,
 )
 from goodanalytics.web.links.passwords import Passwords, Tried
+from goodanalytics.web.links.plain_clicks import PlainClicks
 from goodanalytics.web.links.questions import CannotSay, Questions, Request, facts_of
 from goodanalytics.web.middleware import cookie, cookies_for
 from goodanalytics.web.reading import Visit, visit_of
@@ -100,6 +102,7 @@ class Redirect:
             database, links_channel(config.schema), self.catalogue.heard, config.new_token, config.report
         )
         self._gate = Gate(config, "redirects")
+        self._plain = PlainClicks(config, self._gate, hooks.is_waited_for, self.catalogue.at_hand)
         self._passwords = Passwords(config)
         self._orphans = link_clicks.Orphans()
         self._partners = Partners(config, database)
@@ -120,6 +123,21 @@ class Redirect:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        found = self._plain.read(scope)
+        if found is None:
+            await self.at_length(scope, receive, send)
+            return
+        raw, link, headers = found
+        try:
+            await self._log.append((raw,))
+        except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
+            self._config.report(error, f"recording a click on {link.name}")
+            headers.remove(ACCEPTED)
+        await send({"type": "http.response.start", "status": link.status, "headers": headers})
+        await send(END)
+
+    async def at_length(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that is out of the ordinary."""
         try:
             answer = await self._respond(scope, receive)
         except GoodAnalyticsError as error:

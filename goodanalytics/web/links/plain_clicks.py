@@ -1,0 +1,160 @@
+"""
+A short link on the shortest way: one plain click of a person on a plain link.
+
+Nearly every click is one. Of its request only what decides where it leads is looked at: whether it is a person's, and whether
+it may be followed. What else it says is made durable as it came (`core.raw.RawClick`), and the worker reads it. Whatever is
+out of the ordinary (a query, a bot, a prefetch, a privacy signal, a link with rules, a hook that waits, a limit that is
+reached) is left to `Redirect`. A test holds both ways against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from starlette.types import Scope
+
+from goodanalytics.config import Config
+from goodanalytics.core import bots
+from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
+from goodanalytics.core.hits import text
+from goodanalytics.core.places import from_headers
+from goodanalytics.core.raw import Machine, RawClick, packed
+from goodanalytics.web import path_below
+from goodanalytics.web.glance import KNOWN, Glance, Headers
+from goodanalytics.web.limits import Gate
+from goodanalytics.web.links.answers import Header
+from goodanalytics.web.links.catalogue import Known
+from goodanalytics.web.links.plain_links import PlainLink
+from goodanalytics.web.middleware import cookie
+from goodanalytics.web.reading import SCOPE_KEY, Visit
+
+MAX_BYTES: Final = 1_024
+"""Of a referrer, and of all that a browser says of itself: what is longer is cut by whoever reads it, and is rare."""
+
+_HINTS: Final = tuple(name.encode() for name in HINTS)
+
+Browser = tuple[str | None, Header | None]
+"""The id of a browser and the cookie that keeps it; two `None` for one that has to be given them."""
+
+
+PlainClick = tuple[RawClick, PlainLink, list[Header]]
+"""What is to be logged, the link, and the headers of the answer when it was."""
+
+
+class PlainClicks:
+    """
+    Knows plain clicks.
+
+    Args:
+        is_waited_for: Whether a hook wants to see a click before it is answered.
+        at_hand: `Catalogue.at_hand`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        gate: Gate,
+        is_waited_for: Callable[[str], bool],
+        at_hand: Callable[[str, str, datetime], Known | None],
+    ) -> None:
+        self._config = config
+        self._clock, self._new_id = config.clock, config.new_id
+        self._geo_headers = config.geo_headers
+        self._is_ours = config.limiter is None and config.consent is None
+        self._is_waited_for = is_waited_for
+        self._at_hand = at_hand
+        self._lets_in = gate.lets_in
+        glance = Glance(config)
+        self._shows_no_more, self._address = glance.is_plain, glance.address
+        self._known_browser = glance.browser
+        self._names = (config.cookies.anonymous.encode(), config.cookies.ignore.encode())
+        self._browser: Callable[[bytes, bool], Browser | None] = lru_cache(KNOWN)(self._read_browser)
+        self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(KNOWN)(self._read_scheme)
+
+    def read(self, scope: Scope) -> PlainClick | None:
+        """The click that a request is; `None` for one that is to be read with care. What is a click was counted."""
+        headers: Headers = dict(scope["headers"])
+        if (
+            scope["method"] != "GET"
+            or not self._is_ours
+            or SCOPE_KEY in scope
+            or not self._shows_no_more(scope, headers)
+            or self._is_waited_for("link_click")
+        ):
+            return None
+        now = self._clock()
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        known = self._at_hand(host, path_below(scope)[1:], now)
+        link = None if known is None else known.plain
+        if known is None or link is None or (link.until is not None and now >= link.until):
+            return None
+        hints = _hints(headers) if _HINTS[0] in headers else ()
+        machine = _person(headers.get(b"user-agent"), headers.get(b"accept-language"), hints)
+        referrer = headers.get(b"referer")
+        if machine is None or (referrer is not None and len(referrer) > MAX_BYTES):
+            return None
+        peer = scope["client"] and scope["client"][0]
+        proto, scheme = headers.get(b"x-forwarded-proto"), scope["scheme"]
+        is_secure = scheme == "https" if proto is None else self._is_secure(scheme, peer, proto)
+        browser = self._browser(headers.get(b"cookie", b""), is_secure)
+        if browser is None:
+            return None
+        address = peer and self._address(peer, headers.get(b"x-forwarded-for", b""))
+        if not self._lets_in(address):
+            return None
+        anonymous_id, kept = browser
+        if anonymous_id is None or kept is None:
+            anonymous_id = self._config.new_token()
+            kept = self._cookie(anonymous_id, is_secure=is_secure)
+        click_id = self._new_id()
+        country = _country(headers, self._geo_headers) if self._geo_headers else None
+        raw = RawClick(
+            link.workspace_id, now, anonymous_id, click_id, link.said, machine, referrer, address, country
+        )
+        location = f"{link.before}{click_id!s}{link.behind}".encode("ascii")
+        return raw, link, [(b"location", location), *link.headers, kept]
+
+    def _read_browser(self, header: bytes, is_secure: bool) -> Browser | None:
+        """Of a cookie header; `None` when there is more to it."""
+        found = self._known_browser(header)
+        if found is not None:
+            return found[0], self._cookie(found[0], is_secure=is_secure)
+        return None if any(name in header for name in self._names) else (None, None)
+
+    def _read_scheme(self, scheme: str, peer: str | None, proto: bytes) -> bool:
+        client = None if peer is None else (peer, 0)
+        headers = [(b"x-forwarded-proto", proto)]
+        return Visit({"scheme": scheme, "client": client, "headers": headers}, self._config).is_secure
+
+    def _cookie(self, anonymous_id: str, *, is_secure: bool) -> Header:
+        """The header that keeps a browser known."""
+        visit = Visit({"scheme": "https" if is_secure else "http", "headers": []}, self._config)
+        value = cookie(visit, self._config.cookies.anonymous, anonymous_id, http_only=True)
+        return b"set-cookie", value.encode("latin-1")
+
+
+def _hints(headers: Headers) -> tuple[bytes | None, ...]:
+    return tuple(map(headers.get, _HINTS))
+
+
+@lru_cache(maxsize=KNOWN)
+def _person(
+    user_agent: bytes | None, languages: bytes | None, hints: tuple[bytes | None, ...]
+) -> msgspec.Raw | None:
+    """The machine behind a request, packed; `None` when it is a bot's, or says too much to be kept as it is."""
+    named = [(name, value) for name, value in zip(_HINTS, hints, strict=False) if value is not None]
+    said = len(user_agent or b"") + len(languages or b"") + sum(len(value) for _, value in named)
+    agent = None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)
+    return (
+        None if said > MAX_BYTES or bots.judge(agent).bot else packed(Machine(user_agent, languages, named))
+    )
+
+
+def _country(headers: Headers, names: Sequence[str]) -> str | None:
+    found = {name.lower(): headers.get(name.lower().encode(), b"").decode("latin-1") for name in names}
+    place = from_headers(found, names)
+    return None if place is None else place.country
