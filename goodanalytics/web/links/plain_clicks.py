@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from starlette.types import Scope
@@ -27,7 +27,6 @@ from goodanalytics.web import path_below
 from goodanalytics.web.glance import KNOWN, Glance, Headers
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.links.answers import Header
-from goodanalytics.web.links.catalogue import Known
 from goodanalytics.web.links.plain_links import PlainLink
 from goodanalytics.web.middleware import cookie
 from goodanalytics.web.reading import SCOPE_KEY, Visit
@@ -41,8 +40,24 @@ Browser = tuple[str | None, Header | None]
 """The id of a browser and the cookie that keeps it; two `None` for one that has to be given them."""
 
 
-PlainClick = tuple[RawClick, PlainLink, list[Header]]
-"""What is to be logged, the link, and the headers of the answer when it was."""
+class Asker(NamedTuple):
+    """
+    A request that would be a plain click on a plain link.
+
+    Attributes:
+        host, key: Of the address that it asks for; *key* may be anything.
+        machine: A `core.raw.Machine`, packed.
+    """
+
+    now: datetime
+    host: str
+    key: str
+    machine: msgspec.Raw
+    anonymous_id: str
+    kept: Header
+    referrer: bytes | None
+    address: str | None
+    country: str | None
 
 
 class PlainClicks:
@@ -50,23 +65,16 @@ class PlainClicks:
     Knows plain clicks.
 
     Args:
+        gate: Counts them.
         is_waited_for: Whether a hook wants to see a click before it is answered.
-        at_hand: `Catalogue.at_hand`.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        gate: Gate,
-        is_waited_for: Callable[[str], bool],
-        at_hand: Callable[[str, str, datetime], Known | None],
-    ) -> None:
+    def __init__(self, config: Config, gate: Gate, is_waited_for: Callable[[str], bool]) -> None:
         self._config = config
         self._clock, self._new_id = config.clock, config.new_id
         self._geo_headers = config.geo_headers
         self._is_ours = config.limiter is None and config.consent is None
         self._is_waited_for = is_waited_for
-        self._at_hand = at_hand
         self._lets_in = gate.lets_in
         glance = Glance(config)
         self._shows_no_more, self._address = glance.is_plain, glance.address
@@ -75,8 +83,8 @@ class PlainClicks:
         self._browser: Callable[[bytes, bool], Browser | None] = lru_cache(KNOWN)(self._read_browser)
         self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(KNOWN)(self._read_scheme)
 
-    def read(self, scope: Scope) -> PlainClick | None:
-        """The click that a request is; `None` for one that is to be read with care. What is a click was counted."""
+    def read(self, scope: Scope) -> Asker | None:
+        """Who asks; `None` for a request that is to be read with care. One that is not was counted."""
         headers: Headers = dict(scope["headers"])
         if (
             scope["method"] != "GET"
@@ -86,13 +94,7 @@ class PlainClicks:
             or self._is_waited_for("link_click")
         ):
             return None
-        now = self._clock()
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        known = self._at_hand(host, path_below(scope)[1:], now)
-        link = None if known is None else known.plain
-        if known is None or link is None or (link.until is not None and now >= link.until):
-            return None
-        hints = _hints(headers) if _HINTS[0] in headers else ()
+        hints = tuple(map(headers.get, _HINTS)) if _HINTS[0] in headers else ()
         machine = _person(headers.get(b"user-agent"), headers.get(b"accept-language"), hints)
         referrer = headers.get(b"referer")
         if machine is None or (referrer is not None and len(referrer) > MAX_BYTES):
@@ -110,13 +112,29 @@ class PlainClicks:
         if anonymous_id is None or kept is None:
             anonymous_id = self._config.new_token()
             kept = self._cookie(anonymous_id, is_secure=is_secure)
+        return Asker(
+            self._clock(),
+            headers.get(b"host", b"").decode("latin-1").lower(),
+            path_below(scope)[1:],
+            machine,
+            anonymous_id,
+            kept,
+            referrer,
+            address,
+            _country(headers, self._geo_headers) if self._geo_headers else None,
+        )
+
+    def click(self, asker: Asker, link: PlainLink) -> tuple[RawClick, list[Header]] | None:
+        """What is to be logged, and the headers of the answer when it was; `None` when the link is over."""
+        now, _, _, machine, anonymous_id, kept, referrer, address, country = asker
+        if link.until is not None and now >= link.until:
+            return None
         click_id = self._new_id()
-        country = _country(headers, self._geo_headers) if self._geo_headers else None
         raw = RawClick(
             link.workspace_id, now, anonymous_id, click_id, link.said, machine, referrer, address, country
         )
         location = f"{link.before}{click_id!s}{link.behind}".encode("ascii")
-        return raw, link, [(b"location", location), *link.headers, kept]
+        return raw, [(b"location", location), *link.headers, kept]
 
     def _read_browser(self, header: bytes, is_secure: bool) -> Browser | None:
         """Of a cookie header; `None` when there is more to it."""
@@ -135,10 +153,6 @@ class PlainClicks:
         visit = Visit({"scheme": "https" if is_secure else "http", "headers": []}, self._config)
         value = cookie(visit, self._config.cookies.anonymous, anonymous_id, http_only=True)
         return b"set-cookie", value.encode("latin-1")
-
-
-def _hints(headers: Headers) -> tuple[bytes | None, ...]:
-    return tuple(map(headers.get, _HINTS))
 
 
 @lru_cache(maxsize=KNOWN)
