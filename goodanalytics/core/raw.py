@@ -7,7 +7,7 @@ worker reads them. Rules of this file
    What it says no to is not wrong: it may need a word with the client, a token, or a closer look.
 2. Of the request, only what a hit is made of is kept. The cookies are ours and the pixels', by name: the header as a whole
    has the host's sessions in it.
-3. Of a click, what is the same for all clicks of a link, and for all requests of a machine, is encoded once (`packed`).
+3. Of a click, what is the same for all clicks of a link, and for all requests of a machine, is encoded once (`packed_part`).
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _client(machine: Machine, ip: str | None, country: str | None) -> Client:
     return msgspec.structs.replace(found, ip=ip, country=country)
 
 
-def packed(part: Clicked | Machine) -> msgspec.Raw:
+def packed_part(part: Clicked | Machine) -> msgspec.Raw:
     """*part*, ready to stand in many clicks."""
     return msgspec.Raw(_encode(part))
 

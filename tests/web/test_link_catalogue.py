@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import event
 
 from goodanalytics.config import Config
 from goodanalytics.core.links import Domain, Link
 from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.log.lines import Lines
 from goodanalytics.store import catalog, link_domains
 from goodanalytics.store.database import Database
+from goodanalytics.store.link_lookups import Address, Found
 from goodanalytics.web.links import catalogue as link_catalogue
 from goodanalytics.web.links.catalogue import FRESH, MAX_AGE, Catalogue
 from tests.conftest import FrozenClock
@@ -39,20 +40,22 @@ class Memory:
     is_down: bool = False
 
     def __post_init__(self) -> None:
-        self.statements: list[str] = []
-        event.listen(
-            self.database.engine.sync_engine,
-            "before_cursor_execute",
-            lambda _c, _cur, statement, *_: self.statements.append(statement),
-        )
+        self.statements: list[Sequence[Address]] = []
         self.catalogue = Catalogue(
             self.config, self.database, lambda: self.is_down, lambda: self.is_listening
         )
+        find = self.catalogue._find
+
+        async def counted(addresses: Sequence[Address]) -> list[Found]:
+            self.statements.append(addresses)
+            return await find(addresses)
+
+        self.catalogue._find = counted  # type: ignore[method-assign]  # to be counted
 
     @property
     def look_ups(self) -> int:
         """How many statements asked for links, and forget them."""
-        count = sum("unnest" in statement for statement in self.statements)
+        count = len(self.statements)
         self.statements.clear()
         return count
 
@@ -98,7 +101,7 @@ class Memory:
     def lose(self) -> None:
         """From now on nobody is there at all."""
         gone = Database.open("postgresql+asyncpg://nobody@127.0.0.1:9/none", self.database.tables)
-        self.catalogue._database = gone
+        self.catalogue._lines = Lines(gone)
 
 
 @pytest.fixture

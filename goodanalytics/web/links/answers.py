@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 Header = tuple[bytes, bytes]
 
@@ -19,8 +19,6 @@ NO_STORE: Final[Header] = (b"cache-control", b"private, no-store")
 NOINDEX: Final[Header] = (b"x-robots-tag", b"noindex")
 EMPTY: Final[Header] = (b"content-length", b"0")
 ACCEPTED: Final[Header] = (b"x-goodanalytics", b"accepted")
-
-END: Final[Message] = {"type": "http.response.body", "body": b""}
 
 
 class Answer:

@@ -27,6 +27,7 @@ from goodanalytics.config import Config
 from goodanalytics.core.links import Domain, Link
 from goodanalytics.core.routing import Route, prepare
 from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.log.lines import Lines
 from goodanalytics.store import link_lookups
 from goodanalytics.store.database import Database, is_lost
 from goodanalytics.store.link_lookups import Address, Found
@@ -90,7 +91,8 @@ class Catalogue:
         is_listening: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config = config
-        self._database = database
+        self._tables = database.tables
+        self._lines = Lines(database)
         self._is_down = is_down
         self._is_listening = is_listening
         self._is_silent = False
@@ -172,6 +174,7 @@ class Catalogue:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lines.close()
 
     # Look-ups --------------------------------------------------------------------------------------------------------
 
@@ -239,10 +242,8 @@ class Catalogue:
             [(workspace_id, name, key) for name in dict.fromkeys((host, _without_port(host)))]
             for workspace_id, host, key in asked
         ]
-        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.connect() as conn:
-            found = iter(
-                await link_lookups.find(conn, self._database.tables, [one for each in tries for one in each])
-            )
+        async with asyncio.timeout(LOOK_UP_SECONDS):
+            found = iter(await self._find([one for each in tries for one in each]))
         answers = []
         for each in tries:
             pairs = [(one, next(found)) for one in each]
@@ -250,6 +251,16 @@ class Catalogue:
             with_row = next((pair for pair in pairs if pair[1].domain is not None), pairs[0])
             answers.append(with_link or with_row)
         return answers
+
+    async def _find(self, addresses: list[Address]) -> list[Found]:
+        line = await self._lines.take()
+        try:
+            found = await link_lookups.find_by_driver(line.driver, self._tables, addresses)
+        except BaseException:
+            await self._lines.drop(line)
+            raise
+        await self._lines.give(line)
+        return found
 
     def _known(self, answer: tuple[Address, Found], now: datetime, era: int) -> Known:
         (workspace_id, host, _), found = answer

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from starlette.types import Scope
@@ -22,7 +22,7 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import Machine, RawClick, packed
+from goodanalytics.core.raw import Machine, RawClick, packed_part
 from goodanalytics.web import path_below
 from goodanalytics.web.glance import KNOWN, Glance, Headers
 from goodanalytics.web.limits import Gate
@@ -40,7 +40,7 @@ Browser = tuple[str | None, Header | None]
 """The id of a browser and the cookie that keeps it; two `None` for one that has to be given them."""
 
 
-class Asker(NamedTuple):
+class Asker(msgspec.Struct, frozen=True, gc=False):
     """
     A request that would be a plain click on a plain link.
 
@@ -126,15 +126,23 @@ class PlainClicks:
 
     def click(self, asker: Asker, link: PlainLink) -> tuple[RawClick, list[Header]] | None:
         """What is to be logged, and the headers of the answer when it was; `None` when the link is over."""
-        now, _, _, machine, anonymous_id, kept, referrer, address, country = asker
-        if link.until is not None and now >= link.until:
+        if link.until is not None and asker.now >= link.until:
             return None
         click_id = self._new_id()
         raw = RawClick(
-            link.workspace_id, now, anonymous_id, click_id, link.said, machine, referrer, address, country
+            link.workspace_id,
+            asker.now,
+            asker.anonymous_id,
+            click_id,
+            link.said,
+            asker.machine,
+            asker.referrer,
+            asker.address,
+            asker.country,
         )
-        location = f"{link.before}{click_id!s}{link.behind}".encode("ascii")
-        return raw, [(b"location", location), *link.headers, kept]
+        # The same text as `str` gives, in a quarter of its time.
+        location = f"{link.before}{msgspec.to_builtins(click_id)}{link.behind}".encode("ascii")
+        return raw, [(b"location", location), *link.headers, asker.kept]
 
     def _read_browser(self, header: bytes, is_secure: bool) -> Browser | None:
         """Of a cookie header; `None` when there is more to it."""
@@ -164,7 +172,9 @@ def _person(
     said = len(user_agent or b"") + len(languages or b"") + sum(len(value) for _, value in named)
     agent = None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)
     return (
-        None if said > MAX_BYTES or bots.judge(agent).bot else packed(Machine(user_agent, languages, named))
+        None
+        if said > MAX_BYTES or bots.judge(agent).bot
+        else packed_part(Machine(user_agent, languages, named))
     )
 
 

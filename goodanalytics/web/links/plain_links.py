@@ -16,7 +16,7 @@ import msgspec
 
 from goodanalytics.core.clicks import clicked
 from goodanalytics.core.links import Link
-from goodanalytics.core.raw import packed
+from goodanalytics.core.raw import packed_part
 from goodanalytics.core.routing import Route
 from goodanalytics.web.links.answers import ACCEPTED, EMPTY, NO_STORE, NOINDEX, Header
 
@@ -59,7 +59,7 @@ def plain_link(route: Route, own_hosts: Sequence[str], now: datetime) -> PlainLi
         target.fragment,
         link.redirect_status,
         _INDEXED if link.indexed else _NOT_INDEXED,
-        packed(clicked(link, own_hosts)),
+        packed_part(clicked(link, own_hosts)),
         link.expires_at,
     )
 

@@ -50,7 +50,7 @@ from goodanalytics.web.limits import Gate
 from goodanalytics.web.links import app_links
 from goodanalytics.web.links import clicks as link_clicks
 from goodanalytics.web.links import pages as link_pages
-from goodanalytics.web.links.answers import ACCEPTED, END, NOINDEX, Answer, plain, redirect
+from goodanalytics.web.links.answers import ACCEPTED, NOINDEX, Answer, plain, redirect
 from goodanalytics.web.links.catalogue import Catalogue, Known
 from goodanalytics.web.links.clicks import (
     click,
@@ -146,7 +146,7 @@ class Redirect:
             self._config.report(error, f"recording a click on {link.name}")
             headers.remove(ACCEPTED)
         await send({"type": "http.response.start", "status": link.status, "headers": headers})
-        await send(END)
+        await send({"type": "http.response.body", "body": b""})
 
     async def _at_length(
         self, scope: Scope, receive: Receive, send: Send, *, is_counted: bool = False
