@@ -32,9 +32,13 @@ from goodanalytics.web.middleware import cookie
 from goodanalytics.web.reading import SCOPE_KEY, Visit
 
 MAX_BYTES: Final = 1_024
-"""Of a referrer, and of all that a browser says of itself: what is longer is cut by whoever reads it, and is rare."""
+"""Of a referrer, of the proxies' list of addresses, and of all that a browser says of itself. More is rare, and would fill memory."""
+
+MAX_COOKIES: Final = 4_096  # bytes
 
 _HINTS: Final = tuple(name.encode() for name in HINTS)
+_SCHEMES: Final = (None, b"https", b"http")
+"""What a proxy says that it was asked by, when it says it plainly."""
 
 Browser = tuple[str | None, Header | None]
 """The id of a browser and the cookie that keeps it; two `None` for one that has to be given them."""
@@ -94,18 +98,22 @@ class PlainClicks:
             or self._is_waited_for("link_click")
         ):
             return None
-        hints = tuple(map(headers.get, _HINTS)) if _HINTS[0] in headers else ()
-        machine = _person(headers.get(b"user-agent"), headers.get(b"accept-language"), hints)
-        referrer = headers.get(b"referer")
-        if machine is None or (referrer is not None and len(referrer) > MAX_BYTES):
+        referrer, cookies = headers.get(b"referer"), headers.get(b"cookie", b"")
+        forwarded, proto = headers.get(b"x-forwarded-for", b""), headers.get(b"x-forwarded-proto")
+        if (
+            len(cookies) > MAX_COOKIES
+            or len(forwarded) > MAX_BYTES
+            or proto not in _SCHEMES
+            or (referrer is not None and len(referrer) > MAX_BYTES)
+        ):
             return None
-        peer = scope["client"] and scope["client"][0]
-        proto, scheme = headers.get(b"x-forwarded-proto"), scope["scheme"]
+        machine = _machine_of(headers)
+        peer, scheme = scope["client"] and scope["client"][0], scope["scheme"]
         is_secure = scheme == "https" if proto is None else self._is_secure(scheme, peer, proto)
-        browser = self._browser(headers.get(b"cookie", b""), is_secure)
-        if browser is None:
+        browser = None if machine is None else self._browser(cookies, is_secure)
+        if machine is None or browser is None:
             return None
-        address = peer and self._address(peer, headers.get(b"x-forwarded-for", b""))
+        address = peer and self._address(peer, forwarded)
         if not self._lets_in(address):
             return None
         anonymous_id, kept = browser
@@ -163,19 +171,28 @@ class PlainClicks:
         return b"set-cookie", value.encode("latin-1")
 
 
+class _TooMuchError(Exception):
+    """A browser says more of itself than is kept as it is. Not an answer of `_person`, which remembers what it was asked."""
+
+
+def _machine_of(headers: Headers) -> msgspec.Raw | None:
+    """The machine behind a request, packed; `None` when it is a bot's, or says too much."""
+    hints = tuple(map(headers.get, _HINTS)) if _HINTS[0] in headers else ()
+    try:
+        return _person(headers.get(b"user-agent"), headers.get(b"accept-language"), hints)
+    except _TooMuchError:
+        return None
+
+
 @lru_cache(maxsize=KNOWN)
 def _person(
     user_agent: bytes | None, languages: bytes | None, hints: tuple[bytes | None, ...]
 ) -> msgspec.Raw | None:
-    """The machine behind a request, packed; `None` when it is a bot's, or says too much to be kept as it is."""
     named = [(name, value) for name, value in zip(_HINTS, hints, strict=False) if value is not None]
-    said = len(user_agent or b"") + len(languages or b"") + sum(len(value) for _, value in named)
+    if sum(map(len, (user_agent or b"", languages or b"", *[value for _, value in named]))) > MAX_BYTES:
+        raise _TooMuchError
     agent = None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)
-    return (
-        None
-        if said > MAX_BYTES or bots.judge(agent).bot
-        else packed_part(Machine(user_agent, languages, named))
-    )
+    return None if bots.judge(agent).bot else packed_part(Machine(user_agent, languages, named))
 
 
 def _country(headers: Headers, names: Sequence[str]) -> str | None:
