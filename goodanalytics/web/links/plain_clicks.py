@@ -24,17 +24,18 @@ from goodanalytics.core.hits import text
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import Machine, RawClick, packed_part
 from goodanalytics.web import path_below
-from goodanalytics.web.glance import KNOWN, Glance, Headers
+from goodanalytics.web.glance import Glance, Headers
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.links.answers import Header
 from goodanalytics.web.links.plain_links import PlainLink
 from goodanalytics.web.middleware import cookie
-from goodanalytics.web.reading import SCOPE_KEY, Visit
+from goodanalytics.web.reading import SCOPE_KEY, Visit, address_behind, peer_of
 
 MAX_BYTES: Final = 1_024
 """Of a referrer, of the proxies' list of addresses, and of all that a browser says of itself. More is rare, and would fill memory."""
 
-MAX_COOKIES: Final = 4_096  # bytes
+REMEMBERED: Final = 8_192
+"""Of how many browsers, machines and addresses what we found is remembered."""
 
 _HINTS: Final = tuple(name.encode() for name in HINTS)
 _SCHEMES: Final = (None, b"https", b"http")
@@ -80,12 +81,12 @@ class PlainClicks:
         self._is_ours = config.limiter is None and config.consent is None
         self._is_waited_for = is_waited_for
         self._lets_in = gate.lets_in
-        glance = Glance(config)
-        self._shows_no_more, self._address = glance.is_plain, glance.address
-        self._known_browser = glance.browser
-        self._names = (config.cookies.anonymous.encode(), config.cookies.ignore.encode())
-        self._browser: Callable[[bytes, bool], Browser | None] = lru_cache(KNOWN)(self._read_browser)
-        self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(KNOWN)(self._read_scheme)
+        self._shows_no_more = Glance(config).is_plain
+        self._known_browser = lru_cache(REMEMBERED)(self._browser)
+        self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(REMEMBERED)(self._read_scheme)
+        self._address: Callable[[str, bytes], str | None] = lru_cache(REMEMBERED)(
+            lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
+        )
 
     def read(self, scope: Scope) -> Asker | None:
         """Who asks; `None` for a request that is to be read with care. One that is not was counted."""
@@ -101,8 +102,7 @@ class PlainClicks:
         referrer, cookies = headers.get(b"referer"), headers.get(b"cookie", b"")
         forwarded, proto = headers.get(b"x-forwarded-for", b""), headers.get(b"x-forwarded-proto")
         if (
-            len(cookies) > MAX_COOKIES
-            or len(forwarded) > MAX_BYTES
+            len(forwarded) > MAX_BYTES
             or proto not in _SCHEMES
             or (referrer is not None and len(referrer) > MAX_BYTES)
         ):
@@ -110,7 +110,7 @@ class PlainClicks:
         machine = _machine_of(headers)
         peer, scheme = scope["client"] and scope["client"][0], scope["scheme"]
         is_secure = scheme == "https" if proto is None else self._is_secure(scheme, peer, proto)
-        browser = None if machine is None else self._browser(cookies, is_secure)
+        browser = (self._known_browser if len(cookies) <= MAX_BYTES else self._browser)(cookies, is_secure)
         if machine is None or browser is None:
             return None
         address = peer and self._address(peer, forwarded)
@@ -118,8 +118,8 @@ class PlainClicks:
             return None
         anonymous_id, kept = browser
         if anonymous_id is None or kept is None:
-            anonymous_id = self._config.new_token()
-            kept = self._cookie(anonymous_id, is_secure=is_secure)
+            visit = self._visit(is_secure=is_secure)
+            anonymous_id, kept = visit.anonymous_id, _kept(visit)
         return Asker(
             self._clock(),
             headers.get(b"host", b"").decode("latin-1").lower(),
@@ -152,23 +152,27 @@ class PlainClicks:
         location = f"{link.before}{msgspec.to_builtins(click_id)}{link.behind}".encode("ascii")
         return raw, [(b"location", location), *link.headers, asker.kept]
 
-    def _read_browser(self, header: bytes, is_secure: bool) -> Browser | None:
-        """Of a cookie header; `None` when there is more to it."""
-        found = self._known_browser(header)
-        if found is not None:
-            return found[0], self._cookie(found[0], is_secure=is_secure)
-        return None if any(name in header for name in self._names) else (None, None)
+    def _browser(self, cookies: bytes, is_secure: bool) -> Browser | None:
+        """Of a cookie header; `None` for one that may not be followed."""
+        visit = self._visit(is_secure=is_secure, cookies=cookies)
+        if visit.refusal is not None:
+            return None
+        return (None, None) if visit.is_new else (visit.anonymous_id, _kept(visit))
 
     def _read_scheme(self, scheme: str, peer: str | None, proto: bytes) -> bool:
         client = None if peer is None else (peer, 0)
         headers = [(b"x-forwarded-proto", proto)]
         return Visit({"scheme": scheme, "client": client, "headers": headers}, self._config).is_secure
 
-    def _cookie(self, anonymous_id: str, *, is_secure: bool) -> Header:
-        """The header that keeps a browser known."""
-        visit = Visit({"scheme": "https" if is_secure else "http", "headers": []}, self._config)
-        value = cookie(visit, self._config.cookies.anonymous, anonymous_id, http_only=True)
-        return b"set-cookie", value.encode("latin-1")
+    def _visit(self, *, is_secure: bool, cookies: bytes = b"") -> Visit:
+        scheme = "https" if is_secure else "http"
+        return Visit({"scheme": scheme, "headers": [(b"cookie", cookies)]}, self._config)
+
+
+def _kept(visit: Visit) -> Header:
+    """The header that keeps a browser known."""
+    value = cookie(visit, visit.config.cookies.anonymous, visit.anonymous_id, http_only=True)
+    return b"set-cookie", value.encode("latin-1")
 
 
 class _TooMuchError(Exception):
@@ -184,7 +188,7 @@ def _machine_of(headers: Headers) -> msgspec.Raw | None:
         return None
 
 
-@lru_cache(maxsize=KNOWN)
+@lru_cache(maxsize=REMEMBERED)
 def _person(
     user_agent: bytes | None, languages: bytes | None, hints: tuple[bytes | None, ...]
 ) -> msgspec.Raw | None:
