@@ -7,7 +7,8 @@ Rules of this file
 2. A copy of which a word says that it is wrong is gone. One that is merely no longer fresh is served when the database does
    not answer within `PATIENCE`; once it failed to, nobody waits for it again until it answers: an old copy is better than no
    redirect. Only an address that is not in memory waits up to `LOOK_UP_SECONDS`.
-3. Look-ups that come together share a statement, and no more than `FLIGHTS` of them run at a time.
+3. Look-ups that come together share a statement, and no more than `FLIGHTS` of them run at a time. They have a connection of
+   their own while they keep coming (`log.lines`): to check one out of the pool takes longer than the statement.
 4. That there is no link is remembered too, apart, so that invented keys drive out no link. What was asked for longest ago is
    forgotten first.
 """
@@ -253,6 +254,17 @@ class Catalogue:
         return answers
 
     async def _find(self, addresses: list[Address]) -> list[Found]:
+        """What stands at *addresses*; a connection that was kept and is lost on the way is replaced once."""
+        try:
+            return await self._find_once(addresses)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            return await self._find_once(addresses)
+
+    async def _find_once(self, addresses: list[Address]) -> list[Found]:
         line = await self._lines.take()
         try:
             found = await link_lookups.find_by_driver(line.driver, self._tables, addresses)
