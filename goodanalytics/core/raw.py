@@ -1,5 +1,5 @@
 """
-A beacon as it came: what the log holds before anybody has read it with care.
+A beacon and a click as they came: what the log holds before anybody has read it with care.
 
 Making a hit durable must cost next to nothing, so the edge only makes sure that reading cannot fail and keeps the bytes; the
 worker reads them. Rules of this file
@@ -7,6 +7,7 @@ worker reads them. Rules of this file
    What it says no to is not wrong: it may need a word with the client, a token, or a closer look.
 2. Of the request, only what a hit is made of is kept. The cookies are ours and the pixels', by name: the header as a whole
    has the host's sessions in it.
+3. Of a click, what is the same for all clicks of a link, and for all requests of a machine, is encoded once (`packed_part`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from goodanalytics.core.clicks import Clicked, click_hit
 from goodanalytics.core.clients import MAX_HINT, machine_of
 from goodanalytics.core.hits import (
     MAX_KEY,
     MAX_PROPERTIES,
+    Client,
     Edge,
     Hit,
     read_beacon,
@@ -55,7 +58,43 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
     pixels: dict[bytes, bytes] = {}
 
 
-Entry = Hit | RawBeacon
+class Machine(msgspec.Struct, frozen=True, array_like=True):
+    """
+    What a request says of the browser that sent it, in the bytes that came.
+
+    Attributes:
+        hints: Client hint headers, names in lower case.
+    """
+
+    user_agent: bytes | None
+    languages: bytes | None
+    hints: list[tuple[bytes, bytes]] = []
+
+
+class RawClick(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """
+    One click of a person on a link that leads everybody to the same address, by a request without a query.
+
+    Attributes:
+        workspace_id: The link's.
+        link: A `Clicked`, packed.
+        machine: A `Machine`, packed.
+        referrer: The header's bytes.
+        ip, country: After trusted proxies, as `Client` has them.
+    """
+
+    workspace_id: UUID
+    received_at: datetime
+    anonymous_id: str
+    click_id: UUID
+    link: msgspec.Raw
+    machine: msgspec.Raw
+    referrer: bytes | None = None
+    ip: str | None = None
+    country: str | None = None
+
+
+Entry = Hit | RawBeacon | RawClick
 """What the log holds."""
 
 _Whole = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
@@ -100,6 +139,9 @@ _sound = msgspec.json.Decoder(_Sound).decode
 _encode = msgspec.msgpack.Encoder().encode
 _hit = msgspec.msgpack.Decoder(Hit).decode
 _raw = msgspec.msgpack.Decoder(RawBeacon).decode
+_click = msgspec.msgpack.Decoder(RawClick).decode
+_clicked = msgspec.msgpack.Decoder(Clicked).decode
+_machine = msgspec.msgpack.Decoder(Machine).decode
 
 
 def is_sound(body: bytes) -> bool:
@@ -117,13 +159,10 @@ def is_sound(body: bytes) -> bool:
 
 def hit_of(raw: RawBeacon) -> Hit | None:
     """The hit that *raw* is; `None` when it cannot be read, which a sound one always can."""
-    hints = tuple((_text(name).lower(), _text(value)[:MAX_HINT]) for name, value in raw.hints)
-    agent = None if raw.user_agent is None else _text(raw.user_agent)
-    machine = machine_of(agent, _text(raw.languages or b""), hints)
     edge = Edge(
         workspace_id=raw.workspace_id,
         now=raw.received_at,
-        client=msgspec.structs.replace(machine, ip=raw.ip, country=raw.country),
+        client=_client(Machine(raw.user_agent, raw.languages, raw.hints), raw.ip, raw.country),
         anonymous_id=raw.anonymous_id,
         click_id=None if raw.click_id is None else uuid_or_none(_text(raw.click_id)),
         cookies={_text(name): _text(value) for name, value in raw.pixels.items()},
@@ -132,22 +171,53 @@ def hit_of(raw: RawBeacon) -> Hit | None:
     return claims[0].hit if claims else None
 
 
+def hit_of_click(raw: RawClick) -> Hit:
+    """The hit that *raw* is."""
+    return click_hit(
+        raw.workspace_id,
+        _clicked(raw.link),
+        raw.click_id,
+        raw.received_at,
+        client=_client(_machine(raw.machine), raw.ip, raw.country),
+        anonymous_id=raw.anonymous_id,
+        referrer=None if raw.referrer is None else _text(raw.referrer),
+    )
+
+
+def _client(machine: Machine, ip: str | None, country: str | None) -> Client:
+    hints = tuple((_text(name).lower(), _text(value)[:MAX_HINT]) for name, value in machine.hints)
+    agent = None if machine.user_agent is None else _text(machine.user_agent)
+    found = machine_of(agent, _text(machine.languages or b""), hints)
+    return msgspec.structs.replace(found, ip=ip, country=country)
+
+
+def packed_part(part: Clicked | Machine) -> msgspec.Raw:
+    """*part*, ready to stand in many clicks."""
+    return msgspec.Raw(_encode(part))
+
+
 def encoded(entry: Entry) -> bytes:
-    """*entry* as the log and the spool keep it (msgpack): a hit as a map, a raw beacon as a list."""
+    """*entry* as the log and the spool keep it (msgpack): a hit as a map, a raw one as a list."""
     return _encode(entry)
 
 
 def decoded(body: bytes) -> Hit | None:
     """The hit in *body*, whichever way it was kept; `None` when it cannot be read."""
     try:
-        return hit_of(_raw(body)) if is_raw(body) else _hit(body)
+        if not is_raw(body):
+            return _hit(body)
+        return hit_of_click(_click(body)) if body[1:2] == _TAG else hit_of(_raw(body))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # Text that is no UTF-8 raises a ValueError, and not one of msgspec's.
         return None
 
 
+_TAG = b"\x01"
+"""A click begins with this number, a beacon with the text of a UUID."""
+
+
 def is_raw(body: bytes) -> bool:
-    """Whether *body* is a raw beacon: msgpack's lists of up to 15 members begin with 0x90 to 0x9f."""
+    """Whether *body* is a raw beacon or click: msgpack's lists of up to 15 members begin with 0x90 to 0x9f."""
     return body[:1] >= b"\x90" and body[:1] <= b"\x9f"
 
 

@@ -126,6 +126,13 @@ class Route:
     _android: _Way | None
     _variants: tuple[_Way, ...]
 
+    @property
+    def everybodys(self) -> Target | None:
+        """The address that every person is redirected to while the link is open; `None` when it depends on who asks."""
+        if self._rules or self._ios or self._android or self._variants or self.link.cloaked:
+            return None
+        return self._own.target
+
     def decide(self, asked: Asked, now: datetime) -> Decision:
         """What becomes of one request; see the module for the order."""
         link = self.link

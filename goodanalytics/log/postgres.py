@@ -30,6 +30,7 @@ from goodanalytics.log.lines import Lines
 from goodanalytics.store.database import Database, is_lost, run, unavailable_named
 
 SHARDS = 16
+_RAW = (raw.RawBeacon, raw.RawClick)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class EntryIds:
 def shard_of(entry: raw.Entry) -> int:
     """The shard of a hit, read or raw: the same for all hits of one browser, or of one person where the host speaks."""
     key: object
-    if isinstance(entry, raw.RawBeacon):
+    if isinstance(entry, _RAW):
         key = entry.anonymous_id
     else:
         signals = entry.signals

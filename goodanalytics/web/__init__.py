@@ -25,6 +25,9 @@ def rooted(scope: Scope, prefix: str) -> Scope | None:
     `root_path` grows by *prefix* and `path` stays whole, as Starlette does since 0.33. Litestar's mounts add a slash to the
     end of every path; `raw_path` still has what was asked for.
     """
+    path: str = scope["path"]
+    if not scope.get("root_path") and path[-1:] != "/" and path.startswith(prefix + "/"):
+        return {**scope, "root_path": prefix}  # nearly every request; the rest says the same of it
     below = path_below(scope)
     if below != prefix and not below.startswith(prefix + "/"):
         return None

@@ -1,4 +1,4 @@
-"""A raw beacon: what is taken without being read can always be read later."""
+"""Raw beacons and clicks: what is taken without being read can always be read later."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goodanalytics.core import raw
+from goodanalytics.core.clicks import Clicked
 from goodanalytics.core.hits import Beacon, Client, Edge, Hit, read_beacon
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -60,11 +62,44 @@ def test_any_bytes_are_sound_or_not(body: bytes) -> None:
     assert raw.is_sound(body) in (True, False)
 
 
+CLICKED = Clicked(
+    WORKSPACE, "go.example", "a", "https://shop.example/", ("news", None, None, None, None), ("shop.example",)
+)
+MACHINE = raw.Machine(
+    b"Mozilla/5.0 (X11; Linux x86_64) Firefox/143.0", b"de-DE,de;q=0.9", [(b"sec-ch-ua", b"x")]
+)
+
+
+def a_click(**members: Any) -> raw.RawClick:
+    link, machine = raw.packed_part(CLICKED), raw.packed_part(MACHINE)
+    return raw.RawClick(WORKSPACE, NOW, "a-browser", WORKSPACE, link, machine, **members)
+
+
+def test_a_click_is_told_from_a_beacon() -> None:
+    """Both are lists in the log; each is read as what it is."""
+    click = raw.decoded(raw.encoded(a_click(referrer=b"https://t.co/", ip="203.0.113.7", country="NL")))
+    beacon = raw.decoded(raw.encoded(a_raw(b'{"event_id":"0197a0aa-7f41-7c4c-8a2e-0123456789ab"}')))
+
+    assert click is not None
+    assert beacon is not None
+    assert (click.event_type, click.link_id, click.referrer) == ("link_click", WORKSPACE, "https://t.co/")
+    assert (click.client.ip, click.client.country, click.client.language) == ("203.0.113.7", "NL", "de-DE")
+    assert (beacon.event_type, beacon.link_id) == ("pageview", None)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        a_raw(b'{"event_id":"0197a0aa-7f41-7c4c-8a2e-0123456789ab","title":"h"}'),
+        a_click(referrer=b"https://t.co/"),
+    ],
+    ids=["beacon", "click"],
+)
 @settings(deadline=None, max_examples=400)
-@given(st.data())
-def test_damage_never_breaks_the_reader(data: st.DataObject) -> None:
-    """A raw beacon whose bytes were damaged anywhere is a hit or none, never an error."""
-    body = bytearray(raw.encoded(a_raw(b'{"event_id":"0197a0aa-7f41-7c4c-8a2e-0123456789ab","title":"h"}')))
+@given(data=st.data())
+def test_damage_never_breaks_the_reader(entry: raw.Entry, data: st.DataObject) -> None:
+    """An entry whose bytes were damaged anywhere is a hit or none, never an error."""
+    body = bytearray(raw.encoded(entry))
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
 

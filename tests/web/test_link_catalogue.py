@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +13,14 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import event
 
 from goodanalytics.config import Config
 from goodanalytics.core.links import Domain, Link
 from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.log.lines import Lines
 from goodanalytics.store import catalog, link_domains
 from goodanalytics.store.database import Database
+from goodanalytics.store.link_lookups import Address, Found
 from goodanalytics.web.links import catalogue as link_catalogue
 from goodanalytics.web.links.catalogue import FRESH, MAX_AGE, Catalogue
 from tests.conftest import FrozenClock
@@ -39,20 +41,22 @@ class Memory:
     is_down: bool = False
 
     def __post_init__(self) -> None:
-        self.statements: list[str] = []
-        event.listen(
-            self.database.engine.sync_engine,
-            "before_cursor_execute",
-            lambda _c, _cur, statement, *_: self.statements.append(statement),
-        )
+        self.statements: list[list[Address]] = []
         self.catalogue = Catalogue(
             self.config, self.database, lambda: self.is_down, lambda: self.is_listening
         )
+        find = self.catalogue._find_once
+
+        async def counted(addresses: list[Address]) -> list[Found]:
+            self.statements.append(addresses)
+            return await find(addresses)
+
+        self.catalogue._find_once = counted  # type: ignore[method-assign]  # to be counted
 
     @property
     def look_ups(self) -> int:
         """How many statements asked for links, and forget them."""
-        count = sum("unnest" in statement for statement in self.statements)
+        count = len(self.statements)
         self.statements.clear()
         return count
 
@@ -95,10 +99,26 @@ class Memory:
         finally:
             await conn.close()
 
-    def lose(self) -> None:
+    def cut(self) -> None:
+        """End every connection; returns before the event loop could have noticed."""
+
+        async def terminate() -> None:
+            conn = await asyncpg.connect(self.url.replace("+asyncpg", ""))
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            await conn.close()
+
+        other = threading.Thread(target=asyncio.run, args=(terminate(),))
+        other.start()
+        other.join()
+
+    async def lose(self) -> None:
         """From now on nobody is there at all."""
+        await self.catalogue._lines.close()
         gone = Database.open("postgresql+asyncpg://nobody@127.0.0.1:9/none", self.database.tables)
-        self.catalogue._database = gone
+        self.catalogue._lines = Lines(gone)
 
 
 @pytest.fixture
@@ -267,7 +287,7 @@ async def test_without_a_database_memory_serves_on(memory: Memory, clock: Frozen
     memory.statements.clear()
     first = await memory.url_of("a"), memory.look_ups
     memory.is_down = False
-    memory.lose()
+    await memory.lose()
     memory.catalogue.heard(None)
 
     assert first == ("https://shop.example/", 0)
@@ -276,11 +296,30 @@ async def test_without_a_database_memory_serves_on(memory: Memory, clock: Frozen
         await memory.url_of("b")
 
 
+async def test_a_connection_that_is_lost_is_replaced(memory: Memory) -> None:
+    """Nobody who asks after a restart of the server is turned away for the connection that was kept."""
+    await memory.make("a")
+    await memory.url_of("b")
+    memory.statements.clear()
+    memory.cut()
+
+    assert await memory.url_of("a") == "https://shop.example/"
+    assert memory.look_ups == 2
+
+
+async def test_look_ups_keep_no_connection_when_they_have_ended(memory: Memory) -> None:
+    """What the pool gave goes back to it."""
+    await memory.url_of("a")
+    await memory.catalogue.stop()
+
+    assert memory.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
+
+
 async def test_a_link_that_changed_is_not_served_from_memory(memory: Memory) -> None:
     """What is known to be wrong is worse than nothing: somebody may have archived it for a reason."""
     await memory.make("a")
     await memory.url_of("a")
-    memory.lose()
+    await memory.lose()
     memory.catalogue.heard(f"{WORKSPACE}/{HOST}/a")
 
     with pytest.raises(DatabaseUnavailable):

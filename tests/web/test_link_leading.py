@@ -43,7 +43,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def lose_database(analytics: Analytics) -> None:
     """From now on nobody answers, at once."""
-    await analytics.log.primary.stop()  # which keeps a connection for a moment
+    await analytics.log.primary.stop()  # which keeps a connection for a moment, and so does the catalogue
+    await analytics._links.catalogue.stop()
     await analytics.database.engine.dispose()
     gone = Database.open("postgresql+asyncpg://nobody@127.0.0.1:9/none", analytics.database.tables)
     object.__setattr__(analytics.database, "engine", gone.engine)

@@ -358,7 +358,8 @@ async def test_a_known_link_leads_on_without_a_database(
     async with Analytics(shared_database_url, own) as analytics, browser(analytics) as client:
         await analytics.links.create(key="a", url=SHOP)
         assert (await client.get("/a")).status_code == 302
-        await analytics.log.primary.stop()  # which keeps a connection for a moment
+        await analytics.log.primary.stop()  # which keeps a connection for a moment, and so does the catalogue
+        await analytics._links.catalogue.stop()
         await analytics.database.engine.dispose()
         gone = Database.open("postgresql+asyncpg://nobody@127.0.0.1:9/none", analytics.database.tables)
         object.__setattr__(analytics.database, "engine", gone.engine)

@@ -7,7 +7,8 @@ Rules of this file
 2. A copy of which a word says that it is wrong is gone. One that is merely no longer fresh is served when the database does
    not answer within `PATIENCE`; once it failed to, nobody waits for it again until it answers: an old copy is better than no
    redirect. Only an address that is not in memory waits up to `LOOK_UP_SECONDS`.
-3. Look-ups that come together share a statement, and no more than `FLIGHTS` of them run at a time.
+3. Look-ups that come together share a statement, and no more than `FLIGHTS` of them run at a time. They have a connection of
+   their own while they keep coming (`log.lines`): to check one out of the pool takes longer than the statement.
 4. That there is no link is remembered too, apart, so that invented keys drive out no link. What was asked for longest ago is
    forgotten first.
 """
@@ -27,9 +28,11 @@ from goodanalytics.config import Config
 from goodanalytics.core.links import Domain, Link
 from goodanalytics.core.routing import Route, prepare
 from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.log.lines import Lines
 from goodanalytics.store import link_lookups
 from goodanalytics.store.database import Database, is_lost
 from goodanalytics.store.link_lookups import Address, Found
+from goodanalytics.web.links.plain_links import PlainLink, plain_link
 
 FRESH: Final = timedelta(seconds=1)
 MAX_AGE: Final = timedelta(minutes=10)
@@ -48,6 +51,7 @@ class Known:
     Attributes:
         domain: Of the host that was found first; with the defaults when it has no row.
         route: How *link* leads on; `None` where there is no link.
+        plain: What plain clicks need of *link*; `None` where there is more to ask.
         until: From then on the copy is no longer fresh.
         era: It is no longer fresh either when another one began.
         is_used_up: Whether the database said that no use is left.
@@ -56,6 +60,7 @@ class Known:
     link: Link | None
     domain: Domain
     route: Route | None
+    plain: PlainLink | None
     since: datetime
     until: datetime
     era: int
@@ -87,7 +92,8 @@ class Catalogue:
         is_listening: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config = config
-        self._database = database
+        self._tables = database.tables
+        self._lines = Lines(database)
         self._is_down = is_down
         self._is_listening = is_listening
         self._is_silent = False
@@ -169,6 +175,7 @@ class Catalogue:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lines.close()
 
     # Look-ups --------------------------------------------------------------------------------------------------------
 
@@ -236,10 +243,8 @@ class Catalogue:
             [(workspace_id, name, key) for name in dict.fromkeys((host, _without_port(host)))]
             for workspace_id, host, key in asked
         ]
-        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.connect() as conn:
-            found = iter(
-                await link_lookups.find(conn, self._database.tables, [one for each in tries for one in each])
-            )
+        async with asyncio.timeout(LOOK_UP_SECONDS):
+            found = iter(await self._find([one for each in tries for one in each]))
         answers = []
         for each in tries:
             pairs = [(one, next(found)) for one in each]
@@ -247,6 +252,27 @@ class Catalogue:
             with_row = next((pair for pair in pairs if pair[1].domain is not None), pairs[0])
             answers.append(with_link or with_row)
         return answers
+
+    async def _find(self, addresses: list[Address]) -> list[Found]:
+        """What stands at *addresses*; a connection that was kept and is lost on the way is replaced once."""
+        try:
+            return await self._find_once(addresses)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            return await self._find_once(addresses)
+
+    async def _find_once(self, addresses: list[Address]) -> list[Found]:
+        line = await self._lines.take()
+        try:
+            found = await link_lookups.find_by_driver(line.driver, self._tables, addresses)
+        except BaseException:
+            await self._lines.drop(line)
+            raise
+        await self._lines.give(line)
+        return found
 
     def _known(self, answer: tuple[Address, Found], now: datetime, era: int) -> Known:
         (workspace_id, host, _), found = answer
@@ -256,6 +282,7 @@ class Catalogue:
             link=found.link,
             domain=domain,
             route=route,
+            plain=None if route is None else plain_link(route, self._config.own_hosts, now),
             since=now,
             until=now + (MAX_AGE if self._is_listening() else FRESH),
             era=era,

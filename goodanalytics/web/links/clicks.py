@@ -5,33 +5,28 @@ Rules of this file
 1. A person's click counts. What only looks is recorded as well, with the reason why it is no click in `client.bot`: `prefetch`,
    `HEAD request`, or the bot's name. Those two are no verdict on the user agent, so they have no `bot_version` and are not
    judged again.
-2. Where a click came from is the link's UTM parameters, overruled by the request's own and by its ad click ids; else the
-   referrer; and if nothing says more, the link itself. A scanned QR code (`?qr=1`) is a medium of its own.
-3. `properties` say what decided: `rule` and `variant` by name, and `qr` for a scan.
-4. Whoever comes by a partner's link gets a signed cookie that names the partner, for pages that ask at once
+2. Where a click came from, and what decided, is said as `core.clicks` has it.
+3. Whoever comes by a partner's link gets a signed cookie that names the partner, for pages that ask at once
    (`partners.by_token`). Commissions do not depend on it: they follow from the click itself.
-5. An unknown key is recorded as a click without a link, whose path is what was asked for. Files that programs ask for by
+4. An unknown key is recorded as a click without a link, whose path is what was asked for. Files that programs ask for by
    themselves are not, and there are bounds (`ORPHANS`), so that a scanner does not fill the tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, Final
-from urllib.parse import quote_plus
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core import sources, tokens
-from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Property, Signals, text
+from goodanalytics.core import tokens
+from goodanalytics.core.clicks import click_hit, clicked
+from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Signals, text
 from goodanalytics.core.limits import Allowed, Buckets, Limit
 from goodanalytics.core.links import Link
 from goodanalytics.core.referral import codes
-from goodanalytics.core.sources import Source
 from goodanalytics.web.middleware import cookie
 from goodanalytics.web.reading import Visit
 
@@ -83,28 +78,11 @@ def click(
     own_hosts: Sequence[str] = (),
 ) -> Hit:
     """The hit of a click on *link*. *query* is the request's, without its question mark."""
-    is_scan = "qr=1" in query and "qr=1" in query.split("&")
-    properties: dict[str, Property] = {"qr": True} if is_scan else {}
-    if rule is not None:
-        properties["rule"] = rule
-    if variant is not None:
-        properties["variant"] = variant
-    return Hit(
-        id=click_id,
-        workspace_id=link.workspace_id,
-        received_at=now,
-        occurred_at=now,
-        event_type=EventType.LINK_CLICK,
-        origin="link",
-        url=link.url,
-        referrer=None if referrer is None else text(referrer, MAX_URL),
-        signals=Signals(anonymous_id=visit.anonymous_id, click_id=click_id),
-        client=visit.client if client is None else client,
-        properties=properties,
-        link_id=link.id,
-        source=_source(link, query, referrer, own_hosts, is_scan=is_scan),
-        consent=visit.consent,
-    )
+    return click_hit(
+        link.workspace_id, clicked(link, own_hosts), click_id, now,
+        client=visit.client if client is None else client, anonymous_id=visit.anonymous_id,
+        query=query, referrer=referrer, rule=rule, variant=variant, consent=visit.consent,
+    )  # fmt: skip
 
 
 def by_code(
@@ -137,50 +115,6 @@ def referral_cookie(visit: Visit, link: Link, partner_id: UUID, click_id: UUID, 
     }
     token = tokens.sign(visit.config.secret_key, "referral", claims, now, settings.max_age)
     return cookie(visit, settings.referral, token, http_only=True)
-
-
-def source_of(link: Link, query: str, referrer: str | None, own_hosts: Sequence[str]) -> Source:
-    """Where a click on *link* came from; see rule 2."""
-    is_scan = "qr=1" in query.split("&")
-    return Source.from_json(_source(link, query, referrer, own_hosts, is_scan=is_scan))
-
-
-def _source(
-    link: Link, query: str, referrer: str | None, own_hosts: Sequence[str], *, is_scan: bool
-) -> dict[str, Any]:
-    utm = (link.utm_source, link.utm_medium, link.utm_campaign, link.utm_content, link.utm_term)
-    found = _found(link.domain, utm, query, referrer, tuple(own_hosts), is_scan)
-    if found is not None:
-        return found
-    medium = "qr" if is_scan else "link"
-    return {"platform": link.domain, "medium": medium, "confidence": "medium", "content": link.key}
-
-
-_NAMES: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
-
-
-@lru_cache(maxsize=4_096)
-def _found(
-    domain: str,
-    utm: tuple[str | None, ...],
-    query: str,
-    referrer: str | None,
-    own_hosts: tuple[str, ...],
-    is_scan: bool,
-) -> dict[str, Any] | None:
-    """What the request and the link's parameters say; `None` when that is nothing. Not to be changed by whoever gets it."""
-    named = {part.partition("=")[0].lower() for part in query.split("&")}
-    own = [
-        f"{name}={quote_plus(value)}"
-        for name, value in zip(_NAMES, utm, strict=True)
-        if value and name not in named
-    ]
-    source = sources.classify(f"https://{domain}/?{'&'.join([query, *own])}", referrer, own_hosts)
-    if source.is_direct:
-        return None
-    if is_scan and source.click_id is None:
-        source = replace(source, medium="qr")
-    return source.to_json()
 
 
 class Orphans:

@@ -1,7 +1,8 @@
 """
 Short links: `GET {link_path}/{key}` on the app's own host, and every path of `config.link_domains`.
 
-    GET /{key} → Catalogue.at_hand → Route.decide → log.append(click) → hooks within 50 ms → 302
+    GET /{key} → PlainClicks.read → log.append(raw click) → 302, and whatever is out of the ordinary
+               → Catalogue.at_hand → Route.decide → log.append(click) → hooks within 50 ms → 302
 
 Rules of this file
 1. The destination is decided before anything is written. A click that cannot be made safe is reported and the visitor goes on
@@ -59,6 +60,7 @@ from goodanalytics.web.links.clicks import (
     refusal_of,
 )
 from goodanalytics.web.links.passwords import Passwords, Tried
+from goodanalytics.web.links.plain_clicks import PlainClicks
 from goodanalytics.web.links.questions import CannotSay, Questions, Request, facts_of
 from goodanalytics.web.middleware import cookie, cookies_for
 from goodanalytics.web.reading import Visit, visit_of
@@ -100,6 +102,7 @@ class Redirect:
             database, links_channel(config.schema), self.catalogue.heard, config.new_token, config.report
         )
         self._gate = Gate(config, "redirects")
+        self._plain = PlainClicks(config, self._gate, hooks.is_waited_for)
         self._passwords = Passwords(config)
         self._orphans = link_clicks.Orphans()
         self._partners = Partners(config, database)
@@ -120,17 +123,44 @@ class Redirect:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        asker = self._plain.read(scope)
+        if asker is None:
+            await self._at_length(scope, receive, send)
+            return
+        known = self.catalogue.at_hand(asker.host, asker.key, asker.now)
+        if known is None and KEY.fullmatch(asker.key):
+            try:
+                known = await self._find(self._config.workspace_of(asker.host), asker.host, asker.key)
+            except GoodAnalyticsError as error:
+                await self._failure(error)(scope, receive, send)
+                return
+        link = None if known is None else known.plain
+        click = None if link is None else self._plain.click(asker, link)
+        if link is None or click is None:
+            await self._at_length(scope, receive, send, is_counted=True)
+            return
+        raw, headers = click
         try:
-            answer = await self._respond(scope, receive)
+            await self._log.append((raw,))
+        except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
+            self._config.report(error, f"recording a click on {link.name}")
+            headers.remove(ACCEPTED)
+        await send({"type": "http.response.start", "status": link.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _at_length(
+        self, scope: Scope, receive: Receive, send: Send, *, is_counted: bool = False
+    ) -> None:
+        """Answer a request that is out of the ordinary, or that asks for what is."""
+        try:
+            answer = await self._respond(scope, receive, is_counted=is_counted)
         except GoodAnalyticsError as error:
-            if error.status_hint >= 500:
-                self._config.report(error, "leading on from a short link")
-            answer = _failure(error)
+            answer = self._failure(error)
         await answer(scope, receive, send)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
+    async def _respond(self, scope: Scope, receive: Receive, *, is_counted: bool) -> ASGIApp:
         visit = visit_of(scope, self._config)
-        if (refusal := await self._gate.refuse(visit)) is not None:
+        if not is_counted and (refusal := await self._gate.refuse(visit)) is not None:
             return refusal
         now = self._config.clock()
         path = path_below(scope)
@@ -160,9 +190,7 @@ class Redirect:
         key = name[:-1] if asked.asks_where else name
         if is_file or not KEY.fullmatch(key):
             key = ""  # asks for the domain alone
-        if self._may_listen:
-            self._listener.start()  # an app without short links needs no connection for them
-        known = await self.catalogue.find(asked.visit.workspace_id, host, key)
+        known = await self._find(asked.visit.workspace_id, host, key)
         if known.route is not None:
             return await self._lead(asked, known, known.route)
         if asked.method not in ("GET", "HEAD"):
@@ -172,6 +200,11 @@ class Redirect:
         if is_domain and path in ("", "/") and known.domain.root_url is not None:
             return redirect(ascii_form(known.domain.root_url), 302)
         return await self._miss(asked, known.domain)
+
+    async def _find(self, workspace_id: UUID, host: str, key: str) -> Known:
+        if self._may_listen:
+            self._listener.start()  # an app without short links needs no connection for them
+        return await self.catalogue.find(workspace_id, host, key)
 
     async def _lead(self, asked: Request, known: Known, route: Route) -> Answer:
         """Answer a request for a link that there is."""
@@ -310,6 +343,13 @@ class Redirect:
             return redirect(ascii_form(domain.not_found_url), 302)
         return plain(404, "There is no such link")
 
+    def _failure(self, error: GoodAnalyticsError) -> Answer:
+        if error.status_hint < 500:
+            return plain(error.status_hint, str(error))
+        self._config.report(error, "leading on from a short link")
+        words = str(error) if isinstance(error, CannotSay) else "Try again"
+        return plain(error.status_hint, words, {"Retry-After": "5"})
+
     def _is_link_domain(self, host: str) -> bool:
         return not {host, host.partition(":")[0]}.isdisjoint(self._config.link_domains)
 
@@ -382,10 +422,3 @@ def _not_opened(link: Link, config: Config, tried: Tried | int) -> Answer:
         answer.add("retry-after", str(tried))
         return answer
     return link_pages.password(link, config, wrong="That is not the password. Try again.", status=403)
-
-
-def _failure(error: GoodAnalyticsError) -> Answer:
-    if error.status_hint < 500:
-        return plain(error.status_hint, str(error))
-    words = str(error) if isinstance(error, CannotSay) else "Try again"
-    return plain(error.status_hint, words, {"Retry-After": "5"})
