@@ -3,7 +3,8 @@ A click on a link, as the log holds it.
 
 Rules of this file
 1. Where a click came from is the link's UTM parameters, overruled by the request's own and by its ad click ids; else the
-   referrer; and if nothing says more, the link itself. A scanned QR code (`?qr=1`) is a medium of its own.
+   referrer; then where the link was shared (`?s=`, `core.sharing`); and if nothing says more, the link itself. A scanned QR
+   code (`?qr=1`) is a medium of its own.
 2. `properties` say what decided: `rule` and `variant` by name, and `qr` for a scan.
 """
 
@@ -23,6 +24,7 @@ from goodanalytics.core import sources
 from goodanalytics.core.consent import Consent
 from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Property, Signals, text
 from goodanalytics.core.links import Link
+from goodanalytics.core.sharing import shared_at
 
 Utm = tuple[str | None, str | None, str | None, str | None, str | None]
 """The values of `_NAMES`."""
@@ -102,8 +104,9 @@ def _source(on: Clicked, query: str, referrer: str | None) -> dict[str, Any]:
     found = _found(on.domain, on.utm, query, referrer, on.own_hosts, is_scan)
     if found is not None:
         return found
-    medium = "qr" if is_scan else "link"
-    return {"platform": on.domain, "medium": medium, "confidence": "medium", "content": on.key}
+    named = None if is_scan else shared_at(query)
+    platform, medium = named or (on.domain, "qr" if is_scan else "link")
+    return {"platform": platform, "medium": medium, "confidence": "medium", "content": on.key}
 
 
 def _is_scan(query: str) -> bool:

@@ -64,6 +64,11 @@ async def test_a_link_leads_on_with_its_clicks_id(analytics: Analytics, client: 
         ("", "https://www.google.com/", ("google", "organic")),
         ("utm_source=x&utm_medium=cpc", "https://www.google.com/", ("x", "paid")),
         ("gclid=1", None, ("google_ads", "paid")),
+        ("s=whatsapp", None, ("whatsapp", "messaging")),
+        ("s=bluesky&qr=1", None, ("go.example", "qr")),
+        ("s=whatsapp", "https://www.google.com/", ("google", "organic")),
+        ("utm_source=x&utm_medium=cpc&s=reddit", None, ("x", "paid")),
+        ("s=nowhere", None, ("go.example", "link")),
     ],
 )
 async def test_where_a_click_came_from(
@@ -73,7 +78,7 @@ async def test_where_a_click_came_from(
     referer: str | None,
     expected: tuple[str, str],
 ) -> None:
-    """The request's own words, else the referrer, else the link itself."""
+    """The request's own words, else the referrer, else where it was shared, else the link itself."""
     await analytics.links.create(key="a", url=SHOP)
     await client.get(f"/a?{query}", headers={} if referer is None else {"referer": referer})
     (event,) = await events(analytics)
