@@ -13,7 +13,20 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import JSON, Select, Text, Uuid, and_, bindparam, case, column, func, select
+from sqlalchemy import (
+    JSON,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg as AsyncpgDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -121,18 +134,23 @@ def _statement(t: Tables) -> Select[Any]:
     )
     d, link = t.domains.c, t.links.c
     is_exact = func.coalesce(d.case_sensitive, True)
-    return select(asked.c.number, *link, *d).select_from(
+    # OFFSET keeps it a look-up in the index: while a table was never analyzed, a join reads it whole.
+    found = (
+        select(t.links)
+        .where(
+            link.workspace_id == asked.c.workspace_id,
+            link.domain == asked.c.host,
+            link.key == case((is_exact, asked.c.key), else_=asked.c.folded),
+            link.archived_at.is_(None),
+        )
+        .offset(literal_column("0"))
+        .correlate(asked, t.domains)
+        .lateral("found")
+    )
+    return select(asked.c.number, *found.c, *d).select_from(
         asked.outerjoin(
             t.domains, and_(d.workspace_id == asked.c.workspace_id, d.host == asked.c.host)
-        ).outerjoin(
-            t.links,
-            and_(
-                link.workspace_id == asked.c.workspace_id,
-                link.domain == asked.c.host,
-                link.key == case((is_exact, asked.c.key), else_=asked.c.folded),
-                link.archived_at.is_(None),
-            ),
-        )
+        ).outerjoin(found, true())
     )
 
 
