@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from starlette.responses import Response
@@ -23,22 +23,12 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import RawBeacon, is_sound
+from goodanalytics.core.raw import Packed, is_sound, packed
 from goodanalytics.log import HitLog
 from goodanalytics.web.glance import KNOWN, Glance, Headers
 from goodanalytics.web.limits import Gate
 
-_ACCEPTED: Final[Message] = {
-    "type": "http.response.start",
-    "status": 202,
-    "headers": [
-        (b"x-goodanalytics", b"accepted"),
-        (b"content-length", b"0"),
-    ],
-}
-_END: Final[Message] = {"type": "http.response.body", "body": b""}
-
-_HINTS: Final = tuple(name.encode() for name in HINTS)
+_HINT, *_HINTS = (name.encode() for name in HINTS)  # the first comes with every other
 
 
 class Longer(Protocol):
@@ -62,7 +52,7 @@ class Beacons:
     """
 
     def __init__(self, config: Config, log: HitLog, gate: Gate, longer: Longer) -> None:
-        self._config = config
+        self._clock, self._geo_headers = config.clock, config.geo_headers
         self._append = log.append
         self._lets_in = gate.lets_in
         self._longer = longer
@@ -70,69 +60,85 @@ class Beacons:
         self._browser, self._address = self._glance.browser, self._glance.address
         self._counts_itself = config.limiter is None
         self._asks_consent = config.consent is not None
-        self._workspace: Callable[[bytes], UUID] = lru_cache(KNOWN)(
-            lambda host: config.workspace_of(host.decode("latin-1"))
+        self._site: Callable[[bytes, bytes | None], UUID | None] = lru_cache(KNOWN)(
+            lambda host, origin: (
+                config.workspace_of(host.decode("latin-1"))
+                if origin is None or _is_of(host, origin)
+                else None
+            )
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = dict(scope["headers"])
-        if not self._is_plain(scope, headers):
+        workspace_id = self._plain_in(scope, headers)
+        if workspace_id is None:
             await self._longer.at_length(scope, receive, send)
             return
-        body = await body_of(receive)
-        raw = self._raw(scope, headers, body)
-        if raw is None:
+        message = await receive()
+        body = await _whole(message, receive) if message.get("more_body") else message.get("body", b"")
+        entry = self._entry(scope, headers, body, workspace_id)
+        if entry is None:
             await self._longer.at_length(scope, _once_more(body, receive), send)
             return
         try:
-            await self._append((raw,))
+            await self._append((entry,))
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
             await self._longer.not_safe(error)(scope, receive, send)
             return
-        await send(_ACCEPTED)
-        await send(_END)
+        # Made anew each time: middleware around us may write cookies into what it is handed.
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 202,
+                "headers": [(b"x-goodanalytics", b"accepted"), (b"content-length", b"0")],
+            }
+        )
+        await send({"type": "http.response.body", "body": b""})
 
-    def _is_plain(self, scope: Scope, headers: Headers) -> bool:
-        """Whether the request, as far as its head goes, needs nothing but to be taken."""
-        host, origin = headers.get(b"host", b""), headers.get(b"origin")
-        return (
+    def _plain_in(self, scope: Scope, headers: Headers) -> UUID | None:
+        """The workspace of a request that, as far as its head goes, needs nothing but to be taken."""
+        if (
             scope["method"] == "POST"
             and self._counts_itself
             and not self._asks_consent
             and self._glance.is_plain(scope, headers)
-            and (origin is None or _is_of(host, origin))
             and not _is_bot(headers.get(b"user-agent"))
-        )
+        ):
+            return self._site(headers.get(b"host", b""), headers.get(b"origin"))
+        return None
 
-    def _raw(self, scope: Scope, headers: Headers, body: bytes) -> RawBeacon | None:
+    def _entry(self, scope: Scope, headers: Headers, body: bytes, workspace_id: UUID) -> Packed | None:
         """The beacon, if it is sound and from a browser that we know; and counted, if it may be taken."""
         if len(body) > MAX_BODY or not is_sound(body):
             return None
         browser = self._browser(headers.get(b"cookie", b""))
         if browser is None:
             return None
-        client, config = scope["client"], self._config
+        client = scope["client"]
         address = client and self._address(client[0], headers.get(b"x-forwarded-for", b""))
         if not self._lets_in(address):
             return None
         anonymous_id, click_id, pixels = browser
-        return RawBeacon(
-            self._workspace(headers.get(b"host", b"")),
-            config.clock(),
+        return packed(
+            workspace_id,
+            self._clock(),
             anonymous_id,
             body,
             click_id,
             address,
-            _country(headers, config.geo_headers) if config.geo_headers else None,
+            _country(headers, self._geo_headers) if self._geo_headers else None,
             headers.get(b"user-agent"),
             headers.get(b"accept-language"),
-            [(name, headers[name]) for name in _HINTS if name in headers] if _HINTS[0] in headers else [],
+            _hints(headers) if _HINT in headers else [],
             pixels,
         )
 
 
-@lru_cache(maxsize=KNOWN)
+def _hints(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(_HINT, headers[_HINT]), *[(name, headers[name]) for name in _HINTS if name in headers]]
+
+
 def _is_of(host: bytes, origin: bytes) -> bool:
     """Whether a page of *host* itself asks, so that no word about other sites is needed."""
     return origin in (b"https://" + host, b"http://" + host)
@@ -151,10 +157,12 @@ def _country(headers: Headers, names: Sequence[str]) -> str | None:
 
 async def body_of(receive: Receive) -> bytes:
     """The body of a request, up to one byte more than is read, so that it can be told that it is too long."""
-    message = await receive()
+    return await _whole(await receive(), receive)
+
+
+async def _whole(message: Message, receive: Receive) -> bytes:
+    """`body_of` a request of which *message* was received before."""
     body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body[: MAX_BODY + 1]
     parts, size = [body[: MAX_BODY + 1]], len(body)
     while message.get("more_body"):
         message = await receive()
