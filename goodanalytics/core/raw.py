@@ -57,6 +57,20 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
     pixels: dict[bytes, bytes] = {}
 
 
+Head = tuple[
+    UUID,
+    str,
+    bytes | None,
+    str | None,
+    str | None,
+    bytes | None,
+    bytes | None,
+    list[tuple[bytes, bytes]],
+    dict[bytes, bytes],
+]
+"""What the head of a request gives to a `RawBeacon`: its members in their order, without time and body."""
+
+
 class Packed(msgspec.Struct, frozen=True, gc=False):
     """
     An entry as the log and the spool keep it, made once where the request is answered.
@@ -152,24 +166,12 @@ def key_of(workspace_id: UUID, who: object) -> int:
     return zlib.crc32(str(who).encode(), workspace_id.int & 0xFFFFFFFF)
 
 
-def packed(
-    workspace_id: UUID,
-    received_at: datetime,
-    anonymous_id: str,
-    body: bytes,
-    click_id: bytes | None,
-    ip: str | None,
-    country: str | None,
-    user_agent: bytes | None,
-    languages: bytes | None,
-    hints: list[tuple[bytes, bytes]],
-    pixels: dict[bytes, bytes],
-) -> Packed:
+def packed(head: Head, received_at: datetime, body: bytes) -> Packed:
     """The `RawBeacon` of these members, for the log, without the object in between: one is made for each request."""
-    members = (
-        workspace_id, received_at, anonymous_id, body, click_id, ip, country, user_agent, languages, hints, pixels
-    )  # fmt: skip
-    return Packed(key_of(workspace_id, anonymous_id), _encode(members))
+    workspace_id, anonymous_id, *rest = head
+    return Packed(
+        key_of(workspace_id, anonymous_id), _encode((workspace_id, received_at, anonymous_id, body, *rest))
+    )
 
 
 def encoded(entry: Entry) -> bytes:

@@ -23,9 +23,9 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import Packed, is_sound, packed
+from goodanalytics.core.raw import Head, is_sound, packed
 from goodanalytics.log import HitLog
-from goodanalytics.web.glance import KNOWN, Glance, Headers
+from goodanalytics.web.glance import KNOWN, LONG, Glance, Headers
 from goodanalytics.web.limits import Gate
 
 _HINT, *_HINTS = (name.encode() for name in HINTS)  # the first comes with every other
@@ -57,30 +57,24 @@ class Beacons:
         self._lets_in = gate.lets_in
         self._longer = longer
         self._glance = Glance(config)
-        self._browser, self._address = self._glance.browser, self._glance.address
-        self._counts_itself = config.limiter is None
-        self._asks_consent = config.consent is not None
-        self._site: Callable[[bytes, bytes | None], UUID | None] = lru_cache(KNOWN)(
-            lambda host, origin: (
-                config.workspace_of(host.decode("latin-1"))
-                if origin is None or _is_of(host, origin)
-                else None
-            )
+        self._is_simple = config.limiter is None and config.consent is None
+        self._site: Callable[[bytes, bytes], UUID | None] = lru_cache(KNOWN)(
+            lambda host, origin: config.workspace_of(host.decode("latin-1")) if _is_of(host, origin) else None
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        headers = dict(scope["headers"])
-        workspace_id = self._plain_in(scope, headers)
-        if workspace_id is None:
+        head = self._head(scope)
+        if head is None:
             await self._longer.at_length(scope, receive, send)
             return
         message = await receive()
         body = await _whole(message, receive) if message.get("more_body") else message.get("body", b"")
-        entry = self._entry(scope, headers, body, workspace_id)
-        if entry is None:
+        if len(body) > MAX_BODY or not is_sound(body) or not self._lets_in(head[3]):
             await self._longer.at_length(scope, _once_more(body, receive), send)
             return
+        entry = packed(head, self._clock(), body)
+        del head, message, body  # what waits for the log shall be small
         try:
             await self._append((entry,))
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
@@ -96,39 +90,30 @@ class Beacons:
         )
         await send({"type": "http.response.body", "body": b""})
 
-    def _plain_in(self, scope: Scope, headers: Headers) -> UUID | None:
-        """The workspace of a request that, as far as its head goes, needs nothing but to be taken."""
-        if (
-            scope["method"] == "POST"
-            and self._counts_itself
-            and not self._asks_consent
-            and self._glance.is_plain(scope, headers)
-            and not _is_bot(headers.get(b"user-agent"))
-        ):
-            return self._site(headers.get(b"host", b""), headers.get(b"origin"))
-        return None
-
-    def _entry(self, scope: Scope, headers: Headers, body: bytes, workspace_id: UUID) -> Packed | None:
-        """The beacon, if it is sound and from a browser that we know; and counted, if it may be taken."""
-        if len(body) > MAX_BODY or not is_sound(body):
+    def _head(self, scope: Scope) -> Head | None:
+        """What the head of the request shows, if it needs nothing but to be taken and comes from a browser that we know."""
+        headers = dict(scope["headers"])
+        if scope["method"] != "POST" or not self._is_simple or not self._glance.is_plain(scope, headers):
             return None
-        browser = self._browser(headers.get(b"cookie", b""))
+        host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
+        user_agent = headers.get(b"user-agent", b"")
+        if len(host) + len(origin) > LONG:
+            return None
+        workspace_id = self._site(host, origin)
+        if workspace_id is None or (_is_bot if len(user_agent) <= LONG else _judged)(user_agent):
+            return None
+        browser = self._glance.browser(headers)
         if browser is None:
             return None
-        client = scope["client"]
-        address = client and self._address(client[0], headers.get(b"x-forwarded-for", b""))
-        if not self._lets_in(address):
-            return None
         anonymous_id, click_id, pixels = browser
-        return packed(
+        client = scope["client"]
+        return (
             workspace_id,
-            self._clock(),
             anonymous_id,
-            body,
             click_id,
-            address,
+            client and self._glance.address(client[0], headers),
             _country(headers, self._geo_headers) if self._geo_headers else None,
-            headers.get(b"user-agent"),
+            user_agent,
             headers.get(b"accept-language"),
             _hints(headers) if _HINT in headers else [],
             pixels,
@@ -141,12 +126,15 @@ def _hints(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 def _is_of(host: bytes, origin: bytes) -> bool:
     """Whether a page of *host* itself asks, so that no word about other sites is needed."""
-    return origin in (b"https://" + host, b"http://" + host)
+    return origin in (b"https://" + host, b"http://" + host, b"")
 
 
-@lru_cache(maxsize=KNOWN)
-def _is_bot(user_agent: bytes | None) -> bool:
-    return bots.judge(None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
+def _judged(user_agent: bytes) -> bool:
+    return bots.judge(text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
+
+
+_is_bot = lru_cache(KNOWN)(_judged)
+"""Whether a user agent that is not `LONG` is a bot's; nobody who names none is a person."""
 
 
 def _country(headers: Headers, names: Sequence[str]) -> str | None:

@@ -61,7 +61,7 @@ class Middleware:
         """The cookie that a browser which we know keeps; `None` where the `Visit` is to say."""
         if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
             return None
-        browser = self._glance.browser(headers.get(b"cookie", b""))
+        browser = self._glance.browser(headers)
         return browser and (self._name + browser[0] + self._reach[scope["scheme"] == "https"]).encode()
 
 

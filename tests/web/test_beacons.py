@@ -144,7 +144,7 @@ async def test_the_short_way_logs_what_the_long_way_logs(
     short = await post(analytics, body, **headers)
     assert long_way.times == 0
     one = await logged(analytics)
-    analytics.tracker.event._counts_itself = False  # type: ignore[attr-defined]  # ASGI apps have no attributes
+    analytics.tracker.event._is_simple = False  # type: ignore[attr-defined]  # ASGI apps have no attributes
     long = await post(analytics, body, **headers)
     assert long_way.times == 1
 
