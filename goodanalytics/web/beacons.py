@@ -23,7 +23,7 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import Head, is_sound, packed
+from goodanalytics.core.raw import Entry, Head, is_sound, packed
 from goodanalytics.log import HitLog
 from goodanalytics.web.glance import KNOWN, LONG, Glance, Headers
 from goodanalytics.web.limits import Gate
@@ -53,7 +53,7 @@ class Beacons:
 
     def __init__(self, config: Config, log: HitLog, gate: Gate, longer: Longer) -> None:
         self._clock, self._geo_headers = config.clock, config.geo_headers
-        self._append = log.append
+        self._log = log
         self._lets_in = gate.lets_in
         self._longer = longer
         self._glance = Glance(config)
@@ -73,13 +73,14 @@ class Beacons:
         if len(body) > MAX_BODY or not is_sound(body) or not self._lets_in(head[3]):
             await self._longer.at_length(scope, _once_more(body, receive), send)
             return
-        entry = packed(head, self._clock(), body)
+        entries = (packed(head, self._clock(), body),)
         del head, message, body  # what waits for the log shall be small
         try:
-            await self._append((entry,))
+            await self._log.begin(entries)
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
-            await self._longer.not_safe(error)(scope, receive, send)
-            return
+            if (answer := await self._not_begun(entries, error)) is not None:
+                await answer(scope, receive, send)
+                return
         # Made anew each time: middleware around us may write cookies into what it is handed.
         await send(
             {
@@ -89,6 +90,14 @@ class Beacons:
             }
         )
         await send({"type": "http.response.body", "body": b""})
+
+    async def _not_begun(self, entries: Sequence[Entry], error: Exception) -> Response | None:
+        """The words for who cannot be helped any more."""
+        try:
+            await self._log.rescue(entries, error)
+        except Exception as reason:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
+            return self._longer.not_safe(reason)
+        return None
 
     def _head(self, scope: Scope) -> Head | None:
         """What the head of the request shows, if it needs nothing but to be taken and comes from a browser that we know."""

@@ -36,11 +36,11 @@ Headers = dict[bytes, bytes]
 Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 """What a browser's cookies say: its id, its click, and the pixels' marks."""
 
-# What a browser sends for itself, between semicolons and without quotes.
-_value = re.compile(rb"[!#-:<-~]*").fullmatch
+_OWN: Final = rb"[A-Za-z0-9_-]{20,128}"
+"""An id like those that we make, and longer than any placeholder; unless it is all zeros, `usable` has nothing against it."""
 
-# An id like those that we make, and longer than any placeholder; but for zeros, `usable` has nothing against it.
-_own_id = re.compile(rb"(?=[-0]*[A-Za-z1-9_])[A-Za-z0-9_-]{20,128}").fullmatch
+# What stands between semicolons, without quotes and blanks.
+_value = re.compile(rb"[!#-:<-~]*").fullmatch
 
 
 class Glance:
@@ -54,7 +54,11 @@ class Glance:
         self._anonymous, self._click, self._ignore = (
             name.encode() for name in (names.anonymous, names.click, names.ignore)
         )
-        self._wanted = frozenset((self._anonymous, self._click, self._ignore, *PIXELS))
+        others = (self._click, self._ignore, *PIXELS)
+        self._wanted = frozenset((self._anonymous, *others))
+        self._name = self._anonymous + b"="
+        self._own = re.compile(self._name + b"(" + _OWN + b")(?![^;])").search
+        self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
         self._has_proxies = bool(config.trusted_proxies)
         self._behind: Callable[[str, bytes], str | None] = lambda peer, forwarded: address_behind(
             peer_of(peer), forwarded.decode("latin-1"), config
@@ -77,15 +81,38 @@ class Glance:
 
     def browser(self, headers: Headers) -> Browser | None:
         """The browser, if it is one that we know and follow."""
+        header = headers.get(b"cookie", b"")
+        own = self._alone(header)
+        return self._one_by_one(header) if own is None else (own.decode(), None, {})
+
+    def anonymous_id(self, headers: Headers) -> bytes | None:
+        """The id of a browser that we know and follow, as its cookie has it."""
+        header = headers.get(b"cookie", b"")
+        own = self._alone(header)
+        if own is not None:
+            return own
+        browser = self._one_by_one(header)
+        return browser and browser[0].encode()
+
+    def _alone(self, header: bytes) -> bytes | None:
+        """Our id out of cookies among which no other one is for us; found without looking at each of the host's."""
+        found = self._own(header)
+        if found is None:
+            return None
+        start, own = found.start(), found[1]
+        is_first = start == 0 or header[start - 2 : start] == b"; "
+        is_plain = is_first and header.rfind(self._name) == start and self._other(header) is None
+        return own if is_plain and own.strip(b"0-") else None
+
+    def _one_by_one(self, header: bytes) -> Browser | None:
         cookies: dict[bytes, bytes] = {}
-        for part in headers.get(b"cookie", b"").split(b";"):
+        for part in header.split(b";"):
             name, equals, value = part.strip().partition(b"=")
             if name in self._wanted and equals:
                 if name in cookies or not _value(value):
                     return None
                 cookies[name] = value
-        found = cookies.pop(self._anonymous, b"")
-        anonymous_id = found.decode() if _own_id(found) else usable(found.decode())
+        anonymous_id = usable(cookies.pop(self._anonymous, b"").decode())
         if anonymous_id is None or self._ignore in cookies:
             return None
         return anonymous_id, cookies.pop(self._click, None), cookies

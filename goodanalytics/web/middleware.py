@@ -27,9 +27,10 @@ class Middleware:
         self.app = app
         self.config = config
         self._glance = Glance(config)
-        self._name = config.cookies.anonymous + "="
+        self._name = config.cookies.anonymous.encode() + b"="
         self._reach = [
-            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None) for secure in (False, True)
+            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None).encode()
+            for secure in (False, True)
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,8 +62,8 @@ class Middleware:
         """The cookie that a browser which we know keeps; `None` where the `Visit` is to say."""
         if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
             return None
-        browser = self._glance.browser(headers)
-        return browser and (self._name + browser[0] + self._reach[scope["scheme"] == "https"]).encode()
+        own = self._glance.anonymous_id(headers)
+        return own and self._name + own + self._reach[scope["scheme"] == "https"]
 
 
 def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:
