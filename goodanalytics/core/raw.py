@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated
@@ -21,7 +22,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from goodanalytics.core.clients import MAX_HINT, machine_of
+from goodanalytics.core.clients import HINTS, MAX_HINT, machine_of
 from goodanalytics.core.hits import (
     MAX_KEY,
     MAX_PROPERTIES,
@@ -40,7 +41,7 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
         anonymous_id: The browser's own, out of its cookie.
         click_id: Out of its cookie; anything may stand there.
         ip, country: After trusted proxies, as `Client` has them.
-        hints: Client hint headers, names in lower case.
+        hints: Client hint headers in the order of `HINTS`; none at all without the first.
         pixels: The cookies `_fbp`, `_fbc` and `_ttp`, by name.
     """
 
@@ -53,22 +54,8 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
     country: str | None = None
     user_agent: bytes | None = None
     languages: bytes | None = None
-    hints: list[tuple[bytes, bytes]] = []
+    hints: list[bytes | None] = []
     pixels: dict[bytes, bytes] = {}
-
-
-Head = tuple[
-    UUID,
-    str,
-    bytes | None,
-    str | None,
-    str | None,
-    bytes | None,
-    bytes | None,
-    list[tuple[bytes, bytes]],
-    dict[bytes, bytes],
-]
-"""What the head of a request gives to a `RawBeacon`: its members in their order, without time and body."""
 
 
 class Packed(msgspec.Struct, frozen=True, gc=False):
@@ -146,7 +133,11 @@ def is_sound(body: bytes) -> bool:
 
 def hit_of(raw: RawBeacon) -> Hit | None:
     """The hit that *raw* is; `None` when it cannot be read, which a sound one always can."""
-    hints = tuple((_text(name).lower(), _text(value)[:MAX_HINT]) for name, value in raw.hints)
+    hints = tuple(
+        (name, _text(value)[:MAX_HINT])
+        for name, value in zip(HINTS, raw.hints, strict=False)
+        if value is not None
+    )
     agent = None if raw.user_agent is None else _text(raw.user_agent)
     machine = machine_of(agent, _text(raw.languages or b""), hints)
     edge = Edge(
@@ -166,12 +157,9 @@ def key_of(workspace_id: UUID, who: object) -> int:
     return zlib.crc32(str(who).encode(), workspace_id.int & 0xFFFFFFFF)
 
 
-def packed(head: Head, received_at: datetime, body: bytes) -> Packed:
-    """The `RawBeacon` of these members, for the log, without the object in between: one is made for each request."""
-    workspace_id, anonymous_id, *rest = head
-    return Packed(
-        key_of(workspace_id, anonymous_id), _encode((workspace_id, received_at, anonymous_id, body, *rest))
-    )
+def packed(raw: Sequence[object], workspace_id: UUID, anonymous_id: str) -> Packed:
+    """The entry of the `RawBeacon` whose members are *raw*, without the object in between: one is made for each request."""
+    return Packed(key_of(workspace_id, anonymous_id), _encode(raw))
 
 
 def encoded(entry: Entry) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from starlette.responses import Response
@@ -23,12 +23,16 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import Entry, Head, is_sound, packed
+from goodanalytics.core.raw import Entry, RawBeacon, is_sound, packed
 from goodanalytics.log import HitLog
 from goodanalytics.web.glance import KNOWN, LONG, Glance, Headers
 from goodanalytics.web.limits import Gate
 
-_HINT, *_HINTS = (name.encode() for name in HINTS)  # the first comes with every other
+_HINTS = tuple(name.encode() for name in HINTS)
+
+_WORKSPACE, _ANONYMOUS, _BODY, _IP = map(
+    RawBeacon.__struct_fields__.index, ("workspace_id", "anonymous_id", "body", "ip")
+)
 
 
 class Longer(Protocol):
@@ -58,23 +62,28 @@ class Beacons:
         self._longer = longer
         self._glance = Glance(config)
         self._is_simple = config.limiter is None and config.consent is None
-        self._site: Callable[[bytes, bytes], UUID | None] = lru_cache(KNOWN)(
-            lambda host, origin: config.workspace_of(host.decode("latin-1")) if _is_of(host, origin) else None
+        # The workspace of a page that asks its own host, in a browser that is no bot.
+        self._judged: Callable[[bytes, bytes, bytes], UUID | None] = lambda host, origin, user_agent: (
+            config.workspace_of(host.decode("latin-1"))
+            if _is_of(host, origin) and not _is_bot(user_agent)
+            else None
         )
+        self._remembered = lru_cache(KNOWN)(self._judged)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        head = self._head(scope)
-        if head is None:
+        raw = self._raw(scope)
+        if raw is None:
             await self._longer.at_length(scope, receive, send)
             return
         message = await receive()
         body = await _whole(message, receive) if message.get("more_body") else message.get("body", b"")
-        if len(body) > MAX_BODY or not is_sound(body) or not self._lets_in(head[3]):
+        if len(body) > MAX_BODY or not is_sound(body) or not self._lets_in(raw[_IP]):
             await self._longer.at_length(scope, _once_more(body, receive), send)
             return
-        entries = (packed(head, self._clock(), body),)
-        del head, message, body  # what waits for the log shall be small
+        raw[_BODY] = body
+        entries = (packed(raw, raw[_WORKSPACE], raw[_ANONYMOUS]),)
+        del raw, message, body  # what waits for the log shall be small
         try:
             await self._log.begin(entries)
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
@@ -99,38 +108,37 @@ class Beacons:
             return self._longer.not_safe(reason)
         return None
 
-    def _head(self, scope: Scope) -> Head | None:
-        """What the head of the request shows, if it needs nothing but to be taken and comes from a browser that we know."""
+    def _raw(self, scope: Scope) -> list[Any] | None:
+        """
+        The members of a `RawBeacon` but for its body.
+
+        `None` unless the head of the request needs nothing but to be taken, and comes from a browser that we know.
+        """
         headers = dict(scope["headers"])
         if scope["method"] != "POST" or not self._is_simple or not self._glance.is_plain(scope, headers):
             return None
-        host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
-        user_agent = headers.get(b"user-agent", b"")
-        if len(host) + len(origin) > LONG:
-            return None
-        workspace_id = self._site(host, origin)
-        if workspace_id is None or (_is_bot if len(user_agent) <= LONG else _judged)(user_agent):
-            return None
-        browser = self._glance.browser(headers)
+        get = headers.get
+        host, origin, user_agent = get(b"host", b""), get(b"origin", b""), get(b"user-agent", b"")
+        is_short = len(host) + len(origin) + len(user_agent) <= LONG
+        workspace_id = (self._remembered if is_short else self._judged)(host, origin, user_agent)
+        browser = None if workspace_id is None else self._glance.browser(headers)
         if browser is None:
             return None
         anonymous_id, click_id, pixels = browser
         client = scope["client"]
-        return (
+        return [
             workspace_id,
+            self._clock(),
             anonymous_id,
+            b"",
             click_id,
             client and self._glance.address(client[0], headers),
             _country(headers, self._geo_headers) if self._geo_headers else None,
             user_agent,
-            headers.get(b"accept-language"),
-            _hints(headers) if _HINT in headers else [],
+            get(b"accept-language"),
+            [*map(get, _HINTS)] if _HINTS[0] in headers else [],
             pixels,
-        )
-
-
-def _hints(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(_HINT, headers[_HINT]), *[(name, headers[name]) for name in _HINTS if name in headers]]
+        ]
 
 
 def _is_of(host: bytes, origin: bytes) -> bool:
@@ -138,12 +146,8 @@ def _is_of(host: bytes, origin: bytes) -> bool:
     return origin in (b"https://" + host, b"http://" + host, b"")
 
 
-def _judged(user_agent: bytes) -> bool:
+def _is_bot(user_agent: bytes) -> bool:
     return bots.judge(text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
-
-
-_is_bot = lru_cache(KNOWN)(_judged)
-"""Whether a user agent that is not `LONG` is a bot's; nobody who names none is a person."""
 
 
 def _country(headers: Headers, names: Sequence[str]) -> str | None:

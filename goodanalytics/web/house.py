@@ -77,7 +77,7 @@ class House:
         """Our app for this request, with the scope as that sees it; `None` for the host's own."""
         if self._link_domains and self._is_link_domain(scope):
             return self._rooms[self._config.link_path], scope
-        below = path_below(scope)
+        below = path_below(scope) if scope.get("root_path") else scope["path"]
         if below == scope["path"] and below in self._doors:
             return self._doors[below], scope
         for prefix, room in self._heads.get(_head(below), ()):

@@ -8,7 +8,7 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
@@ -40,21 +40,22 @@ class Middleware:
             return
         try:
             visit = scope[SCOPE_KEY] = Visit(scope, self.config)
-            headers = dict(scope["headers"])
-            is_navigation = scope["method"] == "GET" and _asks_for_document(headers)
+            headers = dict(scope["headers"]) if scope["method"] == "GET" else {}
+            is_navigation = _asks_for_document(headers)
             known = self._known(scope, headers) if is_navigation else None
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
             await self.app(scope, receive, send)
             return
 
-        async def send_with_cookies(message: Message) -> None:
-            if (is_navigation or visit.was_resolved) and message["type"] == "http.response.start":
+        def send_with_cookies(message: Message) -> Awaitable[None]:
+            # No coroutine of its own: a page sends twice, and a stream a thousand times.
+            if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
                 try:
                     _add_cookies(message, visit, known)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
                     self.config.report(error, "setting cookies")
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, send_with_cookies)
 
