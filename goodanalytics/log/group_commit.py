@@ -82,13 +82,14 @@ class GroupCommit:
         share = 1 if count <= FEW else 2
         if self._rows + count > WAITING_ROWS // share or self._bytes + size > WAITING_BYTES // share:
             raise Busy
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
+        if not self._flushes:
+            self._loop = asyncio.get_running_loop()  # asks the kernel, each time, which process this is
+        done = self._loop.create_future()
         (self._few if share == 1 else self._many).append((hits, size, done))
         self._rows += count
         self._bytes += size
         if not self._flushes or (len(self._flushes) < FLUSHES and self._is_crowded):
-            task = loop.create_task(self._flush())
+            task = self._loop.create_task(self._flush())
             self._flushes.add(task)
             task.add_done_callback(self._flushes.discard)
         return done
