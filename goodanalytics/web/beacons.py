@@ -1,7 +1,7 @@
 """
 `POST /t/event` on the shortest way: one plain beacon of a browser that we know.
 
-    POST /event → what its request shows → core.raw.is_sound → log.append → 202
+    POST /event → what its request shows → core.raw.is_sound → packed → log.begin → 202
 
 Nearly every beacon is one. It is not read here: its bytes are made durable, and the worker reads them. Whatever is out of the
 ordinary (a list, a token, a new browser, a bot, a privacy signal, another site, a limit that is reached, a mistake) goes to

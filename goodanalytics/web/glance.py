@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from goodanalytics.config import Config
+from goodanalytics.core.hits import MAX_ID
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable
 
@@ -57,7 +58,7 @@ class Glance:
         others = (self._click, self._ignore, *PIXELS)
         self._wanted = frozenset((self._anonymous, *others))
         self._name = self._anonymous + b"="
-        self._own = re.compile(self._name + b"(" + _OWN + b")(?![^;])").search
+        self._own = re.compile(re.escape(self._name) + b"(" + _OWN + b")(?![^;])").search
         self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
         self._has_proxies = bool(config.trusted_proxies)
         self._behind: Callable[[str, bytes], str | None] = lambda peer, forwarded: address_behind(
@@ -112,7 +113,8 @@ class Glance:
                 if name in cookies or not _value(value):
                     return None
                 cookies[name] = value
-        anonymous_id = usable(cookies.pop(self._anonymous, b"").decode())
+        said = cookies.pop(self._anonymous, b"")
+        anonymous_id = usable(said.decode()) if len(said) <= MAX_ID else None
         if anonymous_id is None or self._ignore in cookies:
             return None
         return anonymous_id, cookies.pop(self._click, None), cookies
