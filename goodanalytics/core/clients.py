@@ -27,7 +27,11 @@ HINTS = tuple(
         "-form-factors",
     )
 )
-"""The client hints that tell us something; the first comes with every other, else none is believed."""
+"""
+The client hints that tell us something; the first comes with every other, else none is believed.
+
+What lies in the log knows them by their places here: new ones go to the end.
+"""
 
 
 def client_of(address: str | None, headers: Mapping[str, str], geo_headers: Iterable[str] = ()) -> Client:

@@ -13,7 +13,10 @@ worker reads them. Rules of this file
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated
 from uuid import UUID
 
@@ -21,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from goodanalytics.core.clicks import Clicked, click_hit
-from goodanalytics.core.clients import MAX_HINT, machine_of
+from goodanalytics.core.clients import HINTS, MAX_HINT, machine_of
 from goodanalytics.core.hits import (
     MAX_KEY,
     MAX_PROPERTIES,
@@ -41,7 +44,7 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
         anonymous_id: The browser's own, out of its cookie.
         click_id: Out of its cookie; anything may stand there.
         ip, country: After trusted proxies, as `Client` has them.
-        hints: Client hint headers, names in lower case.
+        hints: Client hint headers in the order of `HINTS`; none at all without the first.
         pixels: The cookies `_fbp`, `_fbc` and `_ttp`, by name.
     """
 
@@ -54,7 +57,7 @@ class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
     country: str | None = None
     user_agent: bytes | None = None
     languages: bytes | None = None
-    hints: list[tuple[bytes, bytes]] = []
+    hints: list[bytes | None] = []
     pixels: dict[bytes, bytes] = {}
 
 
@@ -63,12 +66,12 @@ class Machine(msgspec.Struct, frozen=True, array_like=True):
     What a request says of the browser that sent it, in the bytes that came.
 
     Attributes:
-        hints: Client hint headers, names in lower case.
+        hints: Values of `core.clients.HINTS`, in this order; `None` where there is none.
     """
 
     user_agent: bytes | None
     languages: bytes | None
-    hints: list[tuple[bytes, bytes]] = []
+    hints: list[bytes | None] = []
 
 
 class RawClick(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -94,14 +97,27 @@ class RawClick(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     country: str | None = None
 
 
-Entry = Hit | RawBeacon | RawClick
+class Packed(msgspec.Struct, frozen=True, gc=False):
+    """
+    An entry as the log and the spool keep it, made once where the request is answered.
+
+    Attributes:
+        browser: `key_of` its browser: entries with the same number stay in their order.
+        body: As `encoded` has it.
+    """
+
+    browser: int
+    body: bytes
+
+
+Entry = Hit | RawBeacon | RawClick | Packed
 """What the log holds."""
 
 _Whole = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
 _Name = Annotated[str, Meta(max_length=MAX_KEY)]
 
 
-class _Sound(msgspec.Struct, forbid_unknown_fields=True):
+class _Sound(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A beacon as nearly all are; the names of `core.hits.Beacon`."""
 
     event_id: UUID
@@ -134,7 +150,7 @@ PIXELS = (b"_fbp", b"_fbc", b"_ttp")
 _PLAIN_TYPES = frozenset({"pageview", "custom", "engagement", "share", "session_start"})
 """Those that claim nothing about money or names."""
 
-_NAME = re.compile(r"[A-Za-z0-9_. -]*[A-Za-z0-9_]").fullmatch
+_NAME = lru_cache(4_096)(re.compile(r"[A-Za-z0-9_. -]*[A-Za-z0-9_]").fullmatch)
 _sound = msgspec.json.Decoder(_Sound).decode
 _encode = msgspec.msgpack.Encoder().encode
 _hit = msgspec.msgpack.Decoder(Hit).decode
@@ -185,7 +201,11 @@ def hit_of_click(raw: RawClick) -> Hit:
 
 
 def _client(machine: Machine, ip: str | None, country: str | None) -> Client:
-    hints = tuple((_text(name).lower(), _text(value)[:MAX_HINT]) for name, value in machine.hints)
+    hints = tuple(
+        (name, _text(value)[:MAX_HINT])
+        for name, value in zip(HINTS, machine.hints, strict=False)
+        if value is not None
+    )
     agent = None if machine.user_agent is None else _text(machine.user_agent)
     found = machine_of(agent, _text(machine.languages or b""), hints)
     return msgspec.structs.replace(found, ip=ip, country=country)
@@ -196,9 +216,19 @@ def packed_part(part: Clicked | Machine) -> msgspec.Raw:
     return msgspec.Raw(_encode(part))
 
 
+def key_of(workspace_id: UUID, who: object) -> int:
+    """A number of 32 bits for *who* within a workspace, the same in every process."""
+    return zlib.crc32(str(who).encode(), workspace_id.int & 0xFFFFFFFF)
+
+
+def packed(raw: Sequence[object], workspace_id: UUID, anonymous_id: str) -> Packed:
+    """The entry of the `RawBeacon` whose members are *raw*, without the object in between: one is made for each request."""
+    return Packed(key_of(workspace_id, anonymous_id), _encode(raw))
+
+
 def encoded(entry: Entry) -> bytes:
     """*entry* as the log and the spool keep it (msgpack): a hit as a map, a raw one as a list."""
-    return _encode(entry)
+    return entry.body if isinstance(entry, Packed) else _encode(entry)
 
 
 def decoded(body: bytes) -> Hit | None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
 
@@ -48,6 +48,12 @@ class HitLog(Protocol):
 
     async def append(self, hits: Sequence[Entry]) -> None:
         """Return when *hits*, read or raw, are durable."""
+
+    def begin(self, hits: Sequence[Entry]) -> Awaitable[None]:
+        """`append` without a coroutine around it where none is needed. What it raises, or its end, goes to `rescue`."""
+
+    async def rescue(self, hits: Sequence[Entry], error: Exception) -> None:
+        """Return when *hits*, whose `begin` ended with *error*, are durable after all; else raise it."""
 
     def fire(self, hits: Sequence[Entry]) -> None:
         """Take *hits* and return at once. Raises `Busy` when too many are on their way."""
@@ -114,15 +120,36 @@ class SafeLog:
         if not self._is_diverted:
             try:
                 await self.primary.queue(hits)
-            except Exception as error:
-                if not cannot_take(error):
-                    raise
-                self._divert(error)
+            except Exception as error:  # noqa: BLE001  # what is not for the spool is raised again
+                await self.rescue(hits, error)
             else:
                 self.is_down = False
-                return
+            return
         if hits:
             await self.spool.append([encoded(hit) for hit in hits])
+
+    def begin(self, hits: Sequence[Entry]) -> Awaitable[None]:
+        """
+        `append` for at least one hit, for who answers thousands of requests a second.
+
+        Raises:
+            Busy: Too much is waiting. Like what the awaitable raises, it goes to `rescue`.
+        """
+        if self._is_diverted or not self._gate.is_set():
+            return self.append(hits)
+        return self.primary.queue(hits)
+
+    async def rescue(self, hits: Sequence[Entry], error: Exception) -> None:
+        """
+        Return when *hits*, whose `begin` ended with *error*, lie in the spool.
+
+        Raises:
+            Exception: *error*, where the spool is no help; or `Busy`: it has no room.
+        """
+        if self.spool is None or not cannot_take(error):
+            raise error
+        self._divert(error)
+        await self.spool.append([encoded(hit) for hit in hits])
 
     def fire(self, hits: Sequence[Entry]) -> None:
         """

@@ -2,8 +2,8 @@
 The group commit: callers who come together share one write, and each is told when it is safe.
 
 1. A flush starts at once when none is running, so a lone caller never waits; while it runs, the next batch gathers. A second
-   one starts beside it when `SECOND` callers wait; that keeps a closed loop of clients from falling into step with the
-   database. A batch has at most `FLUSH_ROWS` hits, or one caller's.
+   one writes beside it while `SECOND` callers wait; that keeps a closed loop of clients from falling into step with the
+   database, and never cuts what gathers into small writes. A batch has at most `FLUSH_ROWS` hits, or one caller's.
 2. What waits in memory is bounded by `WAITING_ROWS` and `WAITING_BYTES`; beyond it a caller is refused with `Busy`.
 3. Who brings many hits at once does not crowd out who brings one: callers with more than `FEW` have a queue of their own, of
    which every other batch begins with one, and half of the room.
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from goodanalytics.core.raw import Entry, RawBeacon
+from goodanalytics.core.raw import Entry, Packed, RawBeacon
 from goodanalytics.errors import Busy, DatabaseUnavailable
 
 FLUSHES: Final = 2
@@ -82,13 +82,14 @@ class GroupCommit:
         share = 1 if count <= FEW else 2
         if self._rows + count > WAITING_ROWS // share or self._bytes + size > WAITING_BYTES // share:
             raise Busy
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
+        if not self._flushes:
+            self._loop = asyncio.get_running_loop()  # asks the kernel, each time, which process this is
+        done = self._loop.create_future()
         (self._few if share == 1 else self._many).append((hits, size, done))
         self._rows += count
         self._bytes += size
-        if not self._flushes or (len(self._flushes) < FLUSHES and len(self._few) + len(self._many) >= SECOND):
-            task = loop.create_task(self._flush())
+        if not self._flushes or (len(self._flushes) < FLUSHES and self._is_crowded):
+            task = self._loop.create_task(self._flush())
             self._flushes.add(task)
             task.add_done_callback(self._flushes.discard)
         return done
@@ -97,6 +98,11 @@ class GroupCommit:
         """Return when nothing is under way."""
         while self._flushes or self._given_up:
             await asyncio.gather(*self._flushes, *self._given_up, return_exceptions=True)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether so many wait that a second flush is worth its cost."""
+        return len(self._few) + len(self._many) >= SECOND
 
     def _batch(self) -> list[_Caller]:
         """Who goes next; at least one."""
@@ -112,9 +118,9 @@ class GroupCommit:
         return batch
 
     async def _flush(self) -> None:
-        """Write batches until nobody waits."""
+        """Write batches until nobody waits, or few do and another flush will come to them."""
         loop, flush = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
-        while self._few or self._many:
+        while (self._few or self._many) and (len(self._flushes) == 1 or self._is_crowded):
             batch = self._batch()
             deadline = None
             if self.patience is not None:
@@ -127,7 +133,8 @@ class GroupCommit:
             except Exception as error:  # noqa: BLE001  # whatever it is, those who wait are told
                 self._answer(batch, error)
             except BaseException:
-                self._answer(batch, ConnectionError("the log was stopped"))
+                # Whoever waits behind may have been left to this flush by another one.
+                self._answer([*batch, *self._rest()], ConnectionError("the log was stopped"))
                 raise
             else:
                 self._answer(batch, None)
@@ -170,6 +177,6 @@ class GroupCommit:
 
 def _size(hit: Body) -> int:
     """About how many bytes *hit* takes; to encode it twice would cost more than the precision is worth."""
-    if isinstance(hit, RawBeacon):
+    if isinstance(hit, Packed | RawBeacon):
         return ENVELOPE + len(hit.body)
     return len(hit) if isinstance(hit, bytes) else 2 * ENVELOPE

@@ -11,15 +11,16 @@ worker at a time through an advisory lock of that transaction, which keeps one b
 from __future__ import annotations
 
 import asyncio
+import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import asyncpg
-from asyncpg.pgproto.pgproto import UUID as DriverUUID  # noqa: N811  # the same name as the standard library's
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core import raw
@@ -32,6 +33,13 @@ from goodanalytics.store.database import Database, is_lost, run, unavailable_nam
 SHARDS = 16
 _RAW = (raw.RawBeacon, raw.RawClick)
 
+# PostgreSQL's documentation, COPY, "Binary Format": a signature, flags and no extension; before each row the number of its
+# columns, before each value its length; in the end -1.
+_BEGIN: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_ROW: Final = [struct.pack(">hihi", 3, 2, shard, 16) for shard in range(SHARDS)]
+_LENGTH: Final = struct.Struct(">i").pack
+_END: Final = b"\xff\xff"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -43,31 +51,29 @@ class Entry:
 
 
 class EntryIds:
-    """
-    Ids of version 7 that rise strictly within this process, so that hits keep the order in which they came.
-
-    They are of the driver's own type, a `uuid.UUID` that is made and sent ten times as fast.
-    """
+    """Ids of version 7 that rise strictly within this process, so that hits keep the order in which they came."""
 
     def __init__(self, clock: Callable[[], datetime], new_id: Callable[[], UUID]) -> None:
         self._clock = clock
         self._node = (0x2 << 62 | new_id().int & ((1 << 62) - 1)).to_bytes(8)
         self._last = 0
 
-    def take(self, count: int) -> list[UUID]:
-        """The next *count* ids, in order."""
+    def take(self, count: int) -> list[bytes]:
+        """The next *count* ids, in order, each of 16 bytes."""
         milliseconds = int(self._clock().timestamp() * 1_000) & ((1 << 48) - 1)
         # Time and the twelve bits behind it are one rising number (RFC 9562, section 6.2, method 1).
         first = max(milliseconds << 12, self._last + 1)
         self._last = first + count - 1
         return [
-            DriverUUID(((n >> 12) << 16 | 0x7000 | n & 0xFFF).to_bytes(8) + self._node)
+            ((n >> 12) << 16 | 0x7000 | n & 0xFFF).to_bytes(8) + self._node
             for n in range(first, first + count)
         ]
 
 
 def shard_of(entry: raw.Entry) -> int:
     """The shard of a hit, read or raw: the same for all hits of one browser, or of one person where the host speaks."""
+    if isinstance(entry, raw.Packed):
+        return entry.browser % SHARDS
     key: object
     if isinstance(entry, _RAW):
         key = entry.anonymous_id
@@ -76,13 +82,26 @@ def shard_of(entry: raw.Entry) -> int:
         key = (
             signals.anonymous_id or signals.visitor_id or signals.external_id or signals.click_id or entry.id
         )
-    return zlib.crc32(str(key).encode(), entry.workspace_id.int & 0xFFFFFFFF) % SHARDS
+    return raw.key_of(entry.workspace_id, key) % SHARDS
 
 
 def shard_of_encoded(body: bytes) -> int:
     """The shard of an entry that was encoded before; of one that cannot be read, the first."""
     hit = raw.decoded(body)
     return 0 if hit is None else shard_of(hit)
+
+
+def copied(hits: Sequence[Body], ids: Iterable[bytes]) -> bytearray:
+    """*hits* as the rows of one binary COPY into the columns `shard`, `id` and `body`."""
+    parts = [_BEGIN]
+    for hit, entry_id in zip(hits, ids, strict=True):
+        if isinstance(hit, bytes):
+            shard, body = shard_of_encoded(hit), hit
+        else:
+            shard, body = shard_of(hit), raw.encoded(hit)
+        parts += (_ROW[shard], entry_id, _LENGTH(len(body)), body)
+    parts.append(_END)
+    return bytearray().join(parts)
 
 
 class PostgresLog:
@@ -144,12 +163,7 @@ class PostgresLog:
         A connection that is lost on the way is replaced once. Whether a COPY that broke off was committed cannot be known,
         so a hit may stand in the log again after a worker took it; processing knows a hit by its id and counts it once.
         """
-        rows = [
-            (shard_of_encoded(hit), entry_id, hit)
-            if isinstance(hit, bytes)
-            else (shard_of(hit), entry_id, raw.encoded(hit))
-            for hit, entry_id in zip(hits, self._ids.take(len(hits)), strict=True)
-        ]
+        rows = copied(hits, self._ids.take(len(hits)))
         try:
             await self._copy_once(rows)
         except DatabaseUnavailable:
@@ -160,19 +174,21 @@ class PostgresLog:
             with unavailable_named(self._database.engine):
                 await self._copy_again(rows)
 
-    async def _copy_again(self, rows: list[tuple[int, UUID, bytes]]) -> None:
+    async def _copy_again(self, rows: bytearray) -> None:
         """Write *rows* unless they are there: then the COPY whose answer was lost did commit."""
         with suppress(asyncpg.UniqueViolationError):
             await self._copy_once(rows)
 
-    async def _copy_once(self, rows: list[tuple[int, UUID, bytes]]) -> None:
+    async def _copy_once(self, rows: bytearray) -> None:
         line = await self._lines.take()
         try:
-            await line.driver.copy_records_to_table(
+            # Rows that are made here need no statement that asks for the columns' types: one round trip less with a pooler.
+            await line.driver.copy_to_table(
                 self._table.name,
                 schema_name=self._table.schema,
                 columns=("shard", "id", "body"),
-                records=rows,
+                format="binary",
+                source=rows,
             )
         except BaseException:
             await self._lines.drop(line)

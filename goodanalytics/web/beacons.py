@@ -1,7 +1,7 @@
 """
 `POST /t/event` on the shortest way: one plain beacon of a browser that we know.
 
-    POST /event → what its request shows → core.raw.is_sound → log.append → 202
+    POST /event → what its request shows → core.raw.is_sound → packed → log.begin → 202
 
 Nearly every beacon is one. It is not read here: its bytes are made durable, and the worker reads them. Whatever is out of the
 ordinary (a list, a token, a new browser, a bot, a privacy signal, another site, a limit that is reached, a mistake) goes to
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from starlette.responses import Response
@@ -23,22 +23,16 @@ from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.places import from_headers
-from goodanalytics.core.raw import RawBeacon, is_sound
+from goodanalytics.core.raw import Entry, RawBeacon, is_sound, packed
 from goodanalytics.log import HitLog
-from goodanalytics.web.glance import KNOWN, Glance, Headers
+from goodanalytics.web.glance import KNOWN, LONG, Glance, Headers
 from goodanalytics.web.limits import Gate
 
-_ACCEPTED: Final[Message] = {
-    "type": "http.response.start",
-    "status": 202,
-    "headers": [
-        (b"x-goodanalytics", b"accepted"),
-        (b"content-length", b"0"),
-    ],
-}
-_END: Final[Message] = {"type": "http.response.body", "body": b""}
+_HINTS = tuple(name.encode() for name in HINTS)
 
-_HINTS: Final = tuple(name.encode() for name in HINTS)
+_WORKSPACE, _ANONYMOUS, _BODY, _IP = map(
+    RawBeacon.__struct_fields__.index, ("workspace_id", "anonymous_id", "body", "ip")
+)
 
 
 class Longer(Protocol):
@@ -62,85 +56,98 @@ class Beacons:
     """
 
     def __init__(self, config: Config, log: HitLog, gate: Gate, longer: Longer) -> None:
-        self._config = config
-        self._append = log.append
+        self._clock, self._geo_headers = config.clock, config.geo_headers
+        self._log = log
         self._lets_in = gate.lets_in
         self._longer = longer
         self._glance = Glance(config)
-        self._browser, self._address = self._glance.browser, self._glance.address
-        self._counts_itself = config.limiter is None
-        self._asks_consent = config.consent is not None
-        self._workspace: Callable[[bytes], UUID] = lru_cache(KNOWN)(
-            lambda host: config.workspace_of(host.decode("latin-1"))
+        self._is_simple = config.limiter is None and config.consent is None
+        # The workspace of a page that asks its own host, in a browser that is no bot.
+        self._judged: Callable[[bytes, bytes, bytes], UUID | None] = lambda host, origin, user_agent: (
+            config.workspace_of(host.decode("latin-1"))
+            if _is_of(host, origin) and not _is_bot(user_agent)
+            else None
         )
+        self._remembered = lru_cache(KNOWN)(self._judged)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        headers = dict(scope["headers"])
-        if not self._is_plain(scope, headers):
+        raw = self._raw(scope)
+        if raw is None:
             await self._longer.at_length(scope, receive, send)
             return
-        body = await body_of(receive)
-        raw = self._raw(scope, headers, body)
-        if raw is None:
+        message = await receive()
+        body = await _whole(message, receive) if message.get("more_body") else message.get("body", b"")
+        if len(body) > MAX_BODY or not is_sound(body) or not self._lets_in(raw[_IP]):
             await self._longer.at_length(scope, _once_more(body, receive), send)
             return
+        raw[_BODY] = body
+        entries = (packed(raw, raw[_WORKSPACE], raw[_ANONYMOUS]),)
+        del raw, message, body  # what waits for the log shall be small
         try:
-            await self._append((raw,))
+            await self._log.begin(entries)
         except Exception as error:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
-            await self._longer.not_safe(error)(scope, receive, send)
-            return
-        await send(_ACCEPTED)
-        await send(_END)
-
-    def _is_plain(self, scope: Scope, headers: Headers) -> bool:
-        """Whether the request, as far as its head goes, needs nothing but to be taken."""
-        host, origin = headers.get(b"host", b""), headers.get(b"origin")
-        return (
-            scope["method"] == "POST"
-            and self._counts_itself
-            and not self._asks_consent
-            and self._glance.is_plain(scope, headers)
-            and (origin is None or _is_of(host, origin))
-            and not _is_bot(headers.get(b"user-agent"))
+            if (answer := await self._not_begun(entries, error)) is not None:
+                await answer(scope, receive, send)
+                return
+        # Made anew each time: middleware around us may write cookies into what it is handed.
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 202,
+                "headers": [(b"x-goodanalytics", b"accepted"), (b"content-length", b"0")],
+            }
         )
+        await send({"type": "http.response.body", "body": b""})
 
-    def _raw(self, scope: Scope, headers: Headers, body: bytes) -> RawBeacon | None:
-        """The beacon, if it is sound and from a browser that we know; and counted, if it may be taken."""
-        if len(body) > MAX_BODY or not is_sound(body):
+    async def _not_begun(self, entries: Sequence[Entry], error: Exception) -> Response | None:
+        """The words for who cannot be helped any more."""
+        try:
+            await self._log.rescue(entries, error)
+        except Exception as reason:  # noqa: BLE001  # a beacon must never break a page; the host hears of it
+            return self._longer.not_safe(reason)
+        return None
+
+    def _raw(self, scope: Scope) -> list[Any] | None:
+        """
+        The members of a `RawBeacon` but for its body.
+
+        `None` unless the head of the request needs nothing but to be taken, and comes from a browser that we know.
+        """
+        headers = dict(scope["headers"])
+        if scope["method"] != "POST" or not self._is_simple or not self._glance.is_plain(scope, headers):
             return None
-        browser = self._browser(headers.get(b"cookie", b""))
+        get = headers.get
+        host, origin, user_agent = get(b"host", b""), get(b"origin", b""), get(b"user-agent", b"")
+        is_short = len(host) + len(origin) + len(user_agent) <= LONG
+        workspace_id = (self._remembered if is_short else self._judged)(host, origin, user_agent)
+        browser = None if workspace_id is None else self._glance.browser(headers)
         if browser is None:
             return None
-        client, config = scope["client"], self._config
-        address = client and self._address(client[0], headers.get(b"x-forwarded-for", b""))
-        if not self._lets_in(address):
-            return None
         anonymous_id, click_id, pixels = browser
-        return RawBeacon(
-            self._workspace(headers.get(b"host", b"")),
-            config.clock(),
+        client = scope["client"]
+        return [
+            workspace_id,
+            self._clock(),
             anonymous_id,
-            body,
+            b"",
             click_id,
-            address,
-            _country(headers, config.geo_headers) if config.geo_headers else None,
-            headers.get(b"user-agent"),
-            headers.get(b"accept-language"),
-            [(name, headers[name]) for name in _HINTS if name in headers] if _HINTS[0] in headers else [],
+            client and self._glance.address(client[0], headers),
+            _country(headers, self._geo_headers) if self._geo_headers else None,
+            user_agent,
+            get(b"accept-language"),
+            [*map(get, _HINTS)] if _HINTS[0] in headers else [],
             pixels,
-        )
+        ]
 
 
-@lru_cache(maxsize=KNOWN)
 def _is_of(host: bytes, origin: bytes) -> bool:
     """Whether a page of *host* itself asks, so that no word about other sites is needed."""
-    return origin in (b"https://" + host, b"http://" + host)
+    return origin in (b"https://" + host, b"http://" + host, b"")
 
 
-@lru_cache(maxsize=KNOWN)
-def _is_bot(user_agent: bytes | None) -> bool:
-    return bots.judge(None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
+def _is_bot(user_agent: bytes) -> bool:
+    return bots.judge(text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
 
 
 def _country(headers: Headers, names: Sequence[str]) -> str | None:
@@ -151,10 +158,12 @@ def _country(headers: Headers, names: Sequence[str]) -> str | None:
 
 async def body_of(receive: Receive) -> bytes:
     """The body of a request, up to one byte more than is read, so that it can be told that it is too long."""
-    message = await receive()
+    return await _whole(await receive(), receive)
+
+
+async def _whole(message: Message, receive: Receive) -> bytes:
+    """`body_of` a request of which *message* was received before."""
     body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body[: MAX_BODY + 1]
     parts, size = [body[: MAX_BODY + 1]], len(body)
     while message.get("more_body"):
         message = await receive()

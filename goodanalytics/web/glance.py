@@ -1,9 +1,10 @@
 """
 What a request shows at a glance: enough for nearly every one, at a fraction of what reading it with care costs.
 
-`Glance` looks at raw header bytes and remembers what it found for the same bytes. It says yes only where `Visit` would say
-the same; whatever is out of the ordinary is left to that. Tests hold the two against each other (`tests/web/test_beacons.py`,
-`tests/web/test_middleware.py`).
+`Glance` looks at raw header bytes. It says yes only where `Visit` would say the same; whatever is out of the ordinary is left
+to that. Tests hold the two against each other (`tests/web/test_beacons.py`, `tests/web/test_middleware.py`). What few
+requests differ in is remembered; what each browser has of its own is read again, because to fetch it out of a table of
+thousands takes as long (the table is not in the processor's cache), and strangers could fill the table with long headers.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from functools import lru_cache
 from typing import Any, Final
 
 from goodanalytics.config import Config
+from goodanalytics.core.hits import MAX_ID
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable
 
 KNOWN: Final = 8192
-"""Of how many browsers, hosts and addresses what we found is remembered. To find it again takes microseconds."""
+"""Of how many hosts, programs and addresses what we found is remembered. To find it again takes microseconds."""
+
+LONG: Final = 512
+"""Bytes of a header beyond which nothing about it is remembered; a longest user agent that is kept whole has as many."""
 
 _PREFETCH: Final = frozenset((b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"))
 _CONSENT: Final = frozenset((b"sec-gpc",))
@@ -32,15 +37,15 @@ Headers = dict[bytes, bytes]
 Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 """What a browser's cookies say: its id, its click, and the pixels' marks."""
 
+_OWN: Final = rb"[A-Za-z0-9_-]{20,128}"
+"""An id like those that we make, and longer than any placeholder; unless it is all zeros, `usable` has nothing against it."""
+
+# What stands between semicolons, without quotes and blanks.
+_value = re.compile(rb"[!#-:<-~]*").fullmatch
+
 
 class Glance:
-    """
-    How to look at requests under one configuration.
-
-    Attributes:
-        browser: Of a cookie header, the `Browser` if it is one that we know and follow.
-        address: The visitor's address, of the socket's and of `X-Forwarded-For`.
-    """
+    """How to look at requests under one configuration."""
 
     def __init__(self, config: Config) -> None:
         # A host's own rules want to see the request as it is.
@@ -50,13 +55,21 @@ class Glance:
         self._anonymous, self._click, self._ignore = (
             name.encode() for name in (names.anonymous, names.click, names.ignore)
         )
-        wanted = b"|".join(map(re.escape, (self._anonymous, self._click, self._ignore, *PIXELS)))
-        # Bytes that stand between quotes are not plain.
-        self._cookies = re.compile(rb"(?:^|; ?)(" + wanted + rb")=([^;\" ]*)(?![^;])").findall
-        self.browser: Callable[[bytes], Browser | None] = lru_cache(KNOWN)(self._read_cookies)
-        self.address: Callable[[str, bytes], str | None] = lru_cache(KNOWN)(
-            lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
+        others = (self._click, self._ignore, *PIXELS)
+        self._wanted = frozenset((self._anonymous, *others))
+        self._name = self._anonymous + b"="
+        self._own = re.compile(re.escape(self._name) + b"(" + _OWN + b")(?![^;])").search
+        self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
+        self._has_proxies = bool(config.trusted_proxies)
+        self._behind: Callable[[str, bytes], str | None] = lambda peer, forwarded: address_behind(
+            peer_of(peer), forwarded.decode("latin-1"), config
         )
+        self._remembered = lru_cache(KNOWN)(self._behind)
+
+    def address(self, peer: str, headers: Headers) -> str | None:
+        """The visitor's address; *peer* is the socket's."""
+        forwarded = headers.get(b"x-forwarded-for", b"") if self._has_proxies else b""
+        return (self._remembered if len(forwarded) <= LONG else self._behind)(peer, forwarded)
 
     def is_plain(self, scope: Any, headers: Headers) -> bool:
         """Whether nothing in the head of the request calls for more than a glance."""
@@ -67,9 +80,41 @@ class Glance:
             and self._unusual.isdisjoint(headers)
         )
 
-    def _read_cookies(self, header: bytes) -> Browser | None:
-        cookies = dict(self._cookies(header))
-        anonymous_id = usable(cookies.pop(self._anonymous, b"").decode("latin-1"))
+    def browser(self, headers: Headers) -> Browser | None:
+        """The browser, if it is one that we know and follow."""
+        header = headers.get(b"cookie", b"")
+        own = self._alone(header)
+        return self._one_by_one(header) if own is None else (own.decode(), None, {})
+
+    def anonymous_id(self, headers: Headers) -> bytes | None:
+        """The id of a browser that we know and follow, as its cookie has it."""
+        header = headers.get(b"cookie", b"")
+        own = self._alone(header)
+        if own is not None:
+            return own
+        browser = self._one_by_one(header)
+        return browser and browser[0].encode()
+
+    def _alone(self, header: bytes) -> bytes | None:
+        """Our id out of cookies among which no other one is for us; found without looking at each of the host's."""
+        found = self._own(header)
+        if found is None:
+            return None
+        start, own = found.start(), found[1]
+        is_first = start == 0 or header[start - 2 : start] == b"; "
+        is_plain = is_first and header.rfind(self._name) == start and self._other(header) is None
+        return own if is_plain and own.strip(b"0-") else None
+
+    def _one_by_one(self, header: bytes) -> Browser | None:
+        cookies: dict[bytes, bytes] = {}
+        for part in header.split(b";"):
+            name, equals, value = part.strip().partition(b"=")
+            if name in self._wanted and equals:
+                if name in cookies or not _value(value):
+                    return None
+                cookies[name] = value
+        said = cookies.pop(self._anonymous, b"")
+        anonymous_id = usable(said.decode()) if len(said) <= MAX_ID else None
         if anonymous_id is None or self._ignore in cookies:
             return None
         return anonymous_id, cookies.pop(self._click, None), cookies

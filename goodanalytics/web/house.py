@@ -45,6 +45,8 @@ class House:
         self._rooms = dict(sorted(rooms.items(), key=lambda room: -len(room[0])))
         self._doors = dict(doors or {})
         self._link_domains = frozenset(config.link_domains)
+        # Where the host alone decides nothing, and no framework stands around us, the path says all.
+        self._plain_doors = {} if self._link_domains else self._doors
         self._heads: dict[str, list[tuple[str, ASGIApp]]] = defaultdict(list)
         for prefix, room in self._rooms.items():
             self._heads[_head(prefix)].append((prefix, room))
@@ -59,6 +61,9 @@ class House:
         if scope["type"] == "http":
             if not self._is_started:
                 await self._start_late()
+            if scope["path"] in self._plain_doors and not scope.get("root_path"):
+                await self._plain_doors[scope["path"]](scope, receive, send)
+                return
             room = self._room(scope)
             if room is not None:
                 await room[0](room[1], receive, send)
@@ -72,7 +77,7 @@ class House:
         """Our app for this request, with the scope as that sees it; `None` for the host's own."""
         if self._link_domains and self._is_link_domain(scope):
             return self._rooms[self._config.link_path], scope
-        below = path_below(scope)
+        below = path_below(scope) if scope.get("root_path") else scope["path"]
         if below == scope["path"] and below in self._doors:
             return self._doors[below], scope
         for prefix, room in self._heads.get(_head(below), ()):

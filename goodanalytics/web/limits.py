@@ -19,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import assert_never
 
 import msgspec
@@ -35,6 +36,7 @@ from goodanalytics.core.limits import (
     Limit,
     network_of,
 )
+from goodanalytics.web.glance import KNOWN
 from goodanalytics.web.reading import Visit
 
 
@@ -60,7 +62,10 @@ class Gate:
     def __init__(self, config: Config, kind: Kind) -> None:
         rates = config.rate_limits
         self._config = config
-        self._counts_private = rates is not None and rates.private
+        counts_private = rates is not None and rates.private
+        self._network: Callable[[str], str | None] = lru_cache(KNOWN)(
+            lambda address: network_of(address, private=counts_private)
+        )
         self._own = InProcess(config.clock)
         self._limiter = config.limiter or self._own
         self.limit = None if rates is None else rates.limit(kind)
@@ -80,7 +85,7 @@ class Gate:
         """
         if self.limit is None or address is None:
             return True
-        who = network_of(address, private=self._counts_private)
+        who = self._network(address)
         return who is None or isinstance(self._own.take_now(self.limit, who), Allowed)
 
     async def charge(self, visit: Visit, more: int) -> None:
@@ -95,7 +100,7 @@ class Gate:
     def _who(self, visit: Visit) -> str | None:
         if self.limit is None or visit.client.ip is None:
             return None
-        network = network_of(visit.client.ip, private=self._counts_private)
+        network = self._network(visit.client.ip)
         return network if network is None or visit.client.bot is None else f"{network} bot"
 
     async def _take(self, who: str | None, cost: int) -> Decision | None:

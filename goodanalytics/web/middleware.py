@@ -8,7 +8,7 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
@@ -27,9 +27,10 @@ class Middleware:
         self.app = app
         self.config = config
         self._glance = Glance(config)
-        self._name = config.cookies.anonymous + "="
+        self._name = config.cookies.anonymous.encode() + b"="
         self._reach = [
-            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None) for secure in (False, True)
+            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None).encode()
+            for secure in (False, True)
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,21 +40,22 @@ class Middleware:
             return
         try:
             visit = scope[SCOPE_KEY] = Visit(scope, self.config)
-            headers = dict(scope["headers"])
-            is_navigation = scope["method"] == "GET" and _asks_for_document(headers)
+            headers = dict(scope["headers"]) if scope["method"] == "GET" else {}
+            is_navigation = _asks_for_document(headers)
             known = self._known(scope, headers) if is_navigation else None
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
             await self.app(scope, receive, send)
             return
 
-        async def send_with_cookies(message: Message) -> None:
-            if (is_navigation or visit.was_resolved) and message["type"] == "http.response.start":
+        def send_with_cookies(message: Message) -> Awaitable[None]:
+            # No coroutine of its own: a page sends twice, and a stream a thousand times.
+            if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
                 try:
                     _add_cookies(message, visit, known)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
                     self.config.report(error, "setting cookies")
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, send_with_cookies)
 
@@ -61,8 +63,8 @@ class Middleware:
         """The cookie that a browser which we know keeps; `None` where the `Visit` is to say."""
         if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
             return None
-        browser = self._glance.browser(headers.get(b"cookie", b""))
-        return browser and (self._name + browser[0] + self._reach[scope["scheme"] == "https"]).encode()
+        own = self._glance.anonymous_id(headers)
+        return own and self._name + own + self._reach[scope["scheme"] == "https"]
 
 
 def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:

@@ -157,7 +157,8 @@ class Visit:
 
     @_lazy
     def _known(self) -> str | None:
-        return usable(self.cookies.get(self.config.cookies.anonymous))
+        said = self.cookies.get(self.config.cookies.anonymous, "")
+        return usable(said) if len(said) <= MAX_ID else None  # what is remembered of strangers shall be short
 
     @_lazy
     def _peer(self) -> str | None:

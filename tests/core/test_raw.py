@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from goodanalytics.core import raw
 from goodanalytics.core.clicks import Clicked
 from goodanalytics.core.hits import Beacon, Client, Edge, Hit, read_beacon
+from goodanalytics.log.postgres import shard_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WORKSPACE = uuid.UUID("0190a000-0000-7000-8000-000000000001")
@@ -65,9 +66,7 @@ def test_any_bytes_are_sound_or_not(body: bytes) -> None:
 CLICKED = Clicked(
     WORKSPACE, "go.example", "a", "https://shop.example/", ("news", None, None, None, None), ("shop.example",)
 )
-MACHINE = raw.Machine(
-    b"Mozilla/5.0 (X11; Linux x86_64) Firefox/143.0", b"de-DE,de;q=0.9", [(b"sec-ch-ua", b"x")]
-)
+MACHINE = raw.Machine(b"Mozilla/5.0 (X11; Linux x86_64) Firefox/143.0", b"de-DE,de;q=0.9", [b"x"])
 
 
 def a_click(**members: Any) -> raw.RawClick:
@@ -104,3 +103,17 @@ def test_damage_never_breaks_the_reader(entry: raw.Entry, data: st.DataObject) -
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
 
     assert isinstance(raw.decoded(bytes(body)), Hit | None)
+
+
+def test_what_is_packed_is_the_beacon_as_the_log_keeps_it() -> None:
+    """The members that the edge packs are those of the object, in their order; and so is its browser's number."""
+    members = [
+        *(WORKSPACE, NOW, "a-browser", b"{}", b"a-click", "203.0.113.9", "NL", b"Firefox", b"de"),
+        *([b"a", None, b"c"], {b"_fbp": b"fb.1.2.3"}),
+    ]
+    beacon = raw.RawBeacon(*members)  # type: ignore[arg-type]  # of many types
+    packed = raw.packed(members, WORKSPACE, "a-browser")
+
+    assert len(members) == len(raw.RawBeacon.__struct_fields__)
+    assert raw.encoded(packed) == raw.encoded(beacon)
+    assert shard_of(packed) == shard_of(beacon)

@@ -21,6 +21,7 @@ from goodanalytics.core import raw
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.errors import DatabaseUnavailable
 from goodanalytics.log import group_commit as log
+from goodanalytics.log.postgres import copied
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -155,14 +156,15 @@ async def hold(engine) -> None:
 
 async def test_a_copy_whose_answer_was_lost_is_acknowledged_when_it_is_found_in_the_log(analytics):
     """A repeated COPY that meets its own rows knows that the first one was committed."""
-    rows = [(1, uuid4(), b"body")]
+    entry_id = uuid4()
+    rows = copied([b"body"], [entry_id.bytes])
     await analytics.log.primary._copy_once(rows)
 
     await analytics.log.primary._copy_again(rows)
 
     async with analytics.database.connect() as conn:
         found = await conn.execute(text("SELECT id FROM good_analytics.hits"))
-        assert [row.id for row in found] == [rows[0][1]]
+        assert [row.id for row in found] == [entry_id]
 
 
 async def test_when_nobody_answers_all_who_wait_are_told_after_one_try(analytics):

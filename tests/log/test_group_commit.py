@@ -56,6 +56,55 @@ async def test_a_lone_caller_is_written_at_once_and_a_second_flush_waits_for_com
     assert writer.commit.waiting == (0, 0)
 
 
+class OneByOne(Writer):
+    """Ends the writes that it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[asyncio.Future[None]] = []
+
+    async def write(self, hits: Sequence[Body]) -> None:
+        self.batches.append(hits)
+        self.ends.append(asyncio.get_running_loop().create_future())
+        await self.ends[-1]
+
+
+async def test_what_gathers_is_not_cut_into_small_writes() -> None:
+    """While another flush writes, one that ends leaves the few who wait to it; they are written when it ends, in one."""
+    writer = OneByOne()
+    waiting = [writer.commit.add([b"first"])]
+    await settle()
+    waiting += [writer.commit.add([b"%d" % n]) for n in range(SECOND)]
+    await settle()
+    waiting += [writer.commit.add([b"few"]) for _ in range(SECOND - 1)]
+    writer.ends[0].set_result(None)
+    await settle()
+    assert [len(batch) for batch in writer.batches] == [1, SECOND]
+    writer.ends[1].set_result(None)
+    await settle()
+    assert [len(batch) for batch in writer.batches] == [1, SECOND, SECOND - 1]
+    writer.ends[2].set_result(None)
+    await asyncio.gather(*waiting)
+
+    assert writer.commit.waiting == (0, 0)
+
+
+async def test_who_was_left_to_a_flush_that_is_stopped_is_told() -> None:
+    """Nobody waits for ever behind a write that was cancelled."""
+    writer = OneByOne()
+    waiting = [writer.commit.add([b"first"])]
+    await settle()
+    waiting.append(writer.commit.add([b"behind"]))
+    for task in asyncio.all_tasks():
+        if task.get_coro().__qualname__ == "GroupCommit._flush":  # type: ignore[union-attr]  # every coroutine has a name
+            task.cancel()
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [ConnectionError, ConnectionError]
+    assert writer.commit.waiting == (0, 0)
+
+
 async def test_who_brings_one_hit_is_not_kept_waiting_by_who_brings_hundreds() -> None:
     """Behind fifty callers with a hundred hits each, a single hit is in the next batch but one."""
     writer = Writer()

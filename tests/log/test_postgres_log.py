@@ -169,11 +169,11 @@ def test_entry_ids_rise_also_when_the_clock_does_not() -> None:
     """Within a millisecond, with a clock that stands, and with one that goes back, the next id is greater."""
     clock = FrozenClock()
     ids = EntryIds(clock, uuid.uuid4)
-    made = [*ids.take(4_000), *(ids.take(1)[0] for _ in range(1_000))]
+    made = [UUID(bytes=found) for found in [*ids.take(4_000), *(ids.take(1)[0] for _ in range(1_000))]]
     clock.advance(timedelta(seconds=-10))
-    made += ids.take(10)
+    made += [UUID(bytes=found) for found in ids.take(10)]
     clock.advance(timedelta(seconds=60))
-    made += ids.take(1)
+    made += [UUID(bytes=found) for found in ids.take(1)]
 
     assert made == sorted(set(made))
     assert {(i.version, i.variant) for i in made} == {(7, "specified in RFC 4122")}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import delete, select
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core import raw
@@ -79,9 +80,13 @@ def long_way(analytics: Analytics) -> LongWay:
 
 
 async def post(
-    analytics: Analytics, body: object = None, query: str = "", **headers: str | None
+    analytics: Analytics,
+    body: object = None,
+    query: str = "",
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    **headers: str | None,
 ) -> httpx.Response:
-    transport = httpx.ASGITransport(analytics.wrap(page), client=("10.0.0.1", 1234))
+    transport = httpx.ASGITransport(around(analytics.wrap(page)), client=("10.0.0.1", 1234))
     given = {**CHROME, **{name.replace("_", "-"): value for name, value in headers.items()}}
     async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
         client.headers.clear()
@@ -144,7 +149,7 @@ async def test_the_short_way_logs_what_the_long_way_logs(
     short = await post(analytics, body, **headers)
     assert long_way.times == 0
     one = await logged(analytics)
-    analytics.tracker.event._counts_itself = False  # type: ignore[attr-defined]  # ASGI apps have no attributes
+    analytics.tracker.event._is_simple = False  # type: ignore[attr-defined]  # ASGI apps have no attributes
     long = await post(analytics, body, **headers)
     assert long_way.times == 1
 
@@ -158,6 +163,11 @@ LONGER = [
     pytest.param({"cookie": "theme=dark"}, BODY, "", 202, "accepted", id="a browser without our cookie"),
     pytest.param({"cookie": "_ga_anon=null"}, BODY, "", 202, "accepted", id="a cookie that names nobody"),
     pytest.param({"cookie": '_ga_anon="a b"'}, BODY, "", 202, "accepted", id="a quoted cookie"),
+    pytest.param({"cookie": '_ga_anon=abc; _fbp="x"'}, BODY, "", 202, "accepted", id="a quoted pixel"),
+    pytest.param(
+        {"cookie": "_ga_anon=abc; _ga_anon=abd"}, BODY, "", 202, "accepted", id="two of our cookies"
+    ),
+    pytest.param({"origin": "https://" + "x" * 600}, BODY, "", 202, "accepted", id="a very long origin"),
     pytest.param(
         {"cookie": "_ga_anon=abc; _ga_ignore=1"},
         BODY,
@@ -201,6 +211,32 @@ async def test_what_is_out_of_the_ordinary_is_answered_at_length(
 
     assert (long_way.times, answer.status_code) == (1, status)
     assert (answer.headers.get("x-goodanalytics") or "").startswith(said or "")
+
+
+async def test_what_others_add_to_an_answer_stays_with_it(analytics: Analytics, long_way: LongWay) -> None:
+    """Middleware around us writes a session's cookie into our answer; the next browser's answer is without it."""
+    names = iter(["first", "second"])
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def with_session(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_session(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    MutableHeaders(scope=message).append("set-cookie", next(names))
+                    message["status"] = 299
+                else:
+                    message["body"] = b"changed"
+                await send(message)
+
+            await app(scope, receive, send_with_session)
+
+        return with_session
+
+    answers = [await post(analytics, around=around) for _ in range(2)]
+    untouched = await post(analytics)
+
+    assert [answer.headers.get_list("set-cookie") for answer in answers] == [["first"], ["second"]]
+    assert (untouched.status_code, untouched.content, long_way.times) == (202, b"", 0)
+    assert "set-cookie" not in untouched.headers
 
 
 async def test_a_flood_is_told_when_to_come_again(analytics: Analytics, long_way: LongWay) -> None:

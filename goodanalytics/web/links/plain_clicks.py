@@ -192,11 +192,10 @@ def _machine_of(headers: Headers) -> msgspec.Raw | None:
 def _person(
     user_agent: bytes | None, languages: bytes | None, hints: tuple[bytes | None, ...]
 ) -> msgspec.Raw | None:
-    named = [(name, value) for name, value in zip(_HINTS, hints, strict=False) if value is not None]
-    if sum(map(len, (user_agent or b"", languages or b"", *[value for _, value in named]))) > MAX_BYTES:
+    if sum(len(value) for value in (user_agent, languages, *hints) if value is not None) > MAX_BYTES:
         raise _TooMuchError
     agent = None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)
-    return None if bots.judge(agent).bot else packed_part(Machine(user_agent, languages, named))
+    return None if bots.judge(agent).bot else packed_part(Machine(user_agent, languages, list(hints)))
 
 
 def _country(headers: Headers, names: Sequence[str]) -> str | None:
