@@ -117,14 +117,14 @@ class Ingest:
             _, one, outcome = decide(people, Sales({}), hit, ())
             if one is not None:
                 plan.record(self.understand(hit), one.visitor_id, one.company)
-            news = await alone.put(conn, t, people, plan, self.config)
-            if news is not None:
+            touches = await alone.put(conn, t, people, plan, self.config)
+            if touches is not None:
                 await link_days.touch(conn, t, plan.events, self.config.clock())
                 if taken.has_partners:
                     due = news_of(people, plan)
                     await commissions.record(conn, t, due, self.config.referral, self.config.clock())
                 if taken.has_listeners:
-                    await self._tell(conn, news)
+                    await self._tell(conn, conversions.news_of(plan, {(hit.workspace_id, hit.id): touches}))
                 return [outcome]
         return list((await self._write(conn, {0: hit})).values())
 

@@ -63,7 +63,10 @@ _ROW: Final = (
     "amount_cents bigint, currency text, reporting_cents bigint, reporting_currency text, sale_event_id uuid, "
     "before_cents bigint, reason text, place text, contents jsonb, consent jsonb"
 )
-_COLUMNS: Final = ", ".join(f'"{part.split()[0]}"' for part in _ROW.split(", "))
+COLUMNS: Final = tuple(part.split()[0] for part in _ROW.split(", "))
+"""What `row_of` fills, without the touches."""
+
+_COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,22 +248,29 @@ def in_reporting_currency(hit: Hit, config: Config) -> tuple[int | None, str | N
     return (None, None) if found is None or abs(found) >= 2**63 else (found, into)
 
 
-def _touches(t: Tables, members: str, workspace: str, until: str) -> str:
-    """The visits of *members* that had begun *until* then, oldest first: the first one and the newest of many."""
+def touches(t: Tables, members: str, workspace: str, until: str) -> str:
+    """
+    The visits that had begun *until* then, oldest first: the first one and the newest of many; as SQL.
+
+    Args:
+        members: What gives the ids of all rows of the person, as `m (id)`.
+    """
     return (
         "(SELECT coalesce(jsonb_agg(jsonb_build_object('at', x.started_at, 'session_id', x.id, 'visitor_id', x.visitor_id, "
         "'click_id', x.click_id, 'link_id', x.link_id, 'source', x.acquisition) ORDER BY x.started_at, x.id), '[]') "
-        "FROM (SELECT s.*, row_number() OVER (ORDER BY s.started_at, s.id) AS place, "
-        "row_number() OVER (ORDER BY s.started_at DESC, s.id DESC) AS newness "
-        f"FROM {t.sessions} s WHERE s.workspace_id = {workspace} AND s.visitor_id = ANY({members}) "
-        f"AND s.bot IS NULL AND s.started_at <= {until}) AS x WHERE x.place = 1 OR x.newness < {MOST_TOUCHES})"
+        "FROM (SELECT s.*, row_number() OVER newest AS newness, lead(s.id) OVER newest IS NULL AS is_first "
+        # OFFSET keeps the index by time from being chosen while there are few visits: it would read everybody's.
+        f"FROM {members}, LATERAL (SELECT s.* FROM {t.sessions} s "
+        f"WHERE s.workspace_id = {workspace} AND s.visitor_id = m.id OFFSET 0) AS s "
+        f"WHERE s.bot IS NULL AND s.started_at <= {until} WINDOW newest AS (ORDER BY s.started_at DESC, s.id DESC)) AS x "
+        f"WHERE x.is_first OR x.newness < {MOST_TOUCHES})"
     )
 
 
 @lru_cache(maxsize=64)
 def insert(t: Tables, condition: str = "", rows: str = "CAST(:rows AS json)") -> str:
     """`INSERT` of a JSON array, *rows*, with their touches; answers how many each has."""
-    own = _touches(t, "r.members", "r.workspace_id", "r.occurred_at")
+    own = touches(t, "unnest(r.members) AS m (id)", "r.workspace_id", "r.occurred_at")
     sales = f"(SELECT c.touches FROM {t.conversions} c WHERE c.workspace_id = r.workspace_id AND c.event_id = r.sale_event_id)"
     return (
         f"INSERT INTO {t.conversions} ({_COLUMNS}, touches) "
@@ -290,7 +300,7 @@ async def adopt(
     found = await run(
         conn,
         f"WITH found AS MATERIALIZED (SELECT c.workspace_id, c.event_id, "
-        f"{_touches(t, 'k.members', 'c.workspace_id', 'c.occurred_at')} AS touches "
+        f"{touches(t, 'unnest(k.members) AS m (id)', 'c.workspace_id', 'c.occurred_at')} AS touches "
         "FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, visitor_id uuid, members uuid[]) "
         f"JOIN {t.conversions} c USING (workspace_id, visitor_id) "
         "WHERE c.touches = '[]' AND c.kind <> 'refund'), "
@@ -383,5 +393,6 @@ __all__ = [
     "part",
     "record",
     "row_of",
+    "touches",
     "waits",
 ]
