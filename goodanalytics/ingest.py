@@ -125,6 +125,7 @@ class Ingest:
                     await commissions.record(conn, t, due, self.config.referral, self.config.clock())
                 if taken.has_listeners:
                     await self._tell(conn, conversions.news_of(plan, {(hit.workspace_id, hit.id): touches}))
+                await self._dispatches.withdraw(conn, people, plan)
                 return [outcome]
         return list((await self._write(conn, {0: hit})).values())
 
@@ -173,6 +174,7 @@ class Ingest:
                     now = self.config.clock()
                     await ledger.apply(inner, t, people, plan, now)
                     await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
+                    await self._dispatches.withdraw(inner, people, plan)
                     news = news_of(people, plan, _refunds(plan))
                     await commissions.record(inner, t, news, self.config.referral, now)
                     if refused := [
@@ -185,9 +187,7 @@ class Ingest:
         return {}
 
     async def _tell(self, conn: Any, news: conversions.News) -> None:
-        await DispatchPlan(self.config, self.database.tables).add(
-            conn, news.told, self.config.clock(), unattributed=news.unattributed
-        )
+        await self._dispatches.add(conn, news.told, self.config.clock(), unattributed=news.unattributed)
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -253,6 +253,10 @@ class Ingest:
         for understood, one in batch:
             plan.record(understood, one.visitor_id, one.company)
         return plan
+
+    @property
+    def _dispatches(self) -> DispatchPlan:
+        return DispatchPlan(self.config, self.database.tables)
 
     @property
     def _policy(self) -> SessionPolicy:

@@ -141,8 +141,32 @@ async def recall(
         conn, t, now,
         f"FROM {t.conversions} c WHERE c.workspace_id = :workspace_id "
         "AND c.visitor_id = ANY(CAST(:visitors AS uuid[])) AND d.event_id = c.event_id "
-        f"AND d.target NOT LIKE '{WEBHOOK}%'",
+        f"AND d.target NOT LIKE '{WEBHOOK}%' AND d.workspace_id = :workspace_id",
         workspace_id=workspace_id, visitors=sorted(visitor_ids),
+    )  # fmt: skip
+
+
+async def recall_denied(
+    conn: AsyncConnection, t: Tables, persons: Collection[tuple[UUID, UUID]], now: datetime
+) -> Recalled:
+    """
+    Take back what is queued for ad platforms about those of *persons* whose newest answer, on any browser, is no.
+
+    Args:
+        persons: Workspace and canonical id of each; their rows are written and locked.
+    """
+    workspaces, ids = zip(*sorted(persons), strict=True)
+    said = "v.consent -> 'ad_user_data'"
+    return await _recall(
+        conn, t, now,
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:persons AS uuid[])) AS k (workspace_id, person), "
+        f"LATERAL (SELECT {said} ->> 'value' AS value FROM {t.visitors} v WHERE v.workspace_id = k.workspace_id "
+        f"AND v.canonical_id = k.person AND {said} IS NOT NULL "
+        f"ORDER BY {said} ->> 'at' COLLATE \"C\" DESC LIMIT 1) AS answer, {t.visitors} m, {t.conversions} c "
+        "WHERE answer.value = 'denied' AND m.workspace_id = k.workspace_id AND m.canonical_id = k.person "
+        "AND c.workspace_id = m.workspace_id AND c.visitor_id = m.id AND d.workspace_id = c.workspace_id "
+        f"AND d.event_id = c.event_id AND d.target NOT LIKE '{WEBHOOK}%'",
+        workspaces=list(workspaces), persons=list(ids),
     )  # fmt: skip
 
 
@@ -150,7 +174,10 @@ async def recall_target(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, target: str, now: datetime
 ) -> Recalled:
     """Take back everything that is queued for a target."""
-    return await _recall(conn, t, now, "WHERE d.target = :target", workspace_id=workspace_id, target=target)
+    return await _recall(
+        conn, t, now, "WHERE d.workspace_id = :workspace_id AND d.target = :target",
+        workspace_id=workspace_id, target=target,
+    )  # fmt: skip
 
 
 async def _recall(conn: AsyncConnection, t: Tables, now: datetime, which: str, **values: Any) -> Recalled:
@@ -163,7 +190,6 @@ async def _recall(conn: AsyncConnection, t: Tables, now: datetime, which: str, *
         f"sealed = CASE WHEN {busy} THEN d.sealed END, next_at = CASE WHEN {busy} THEN d.next_at END, "
         f"lease_id = CASE WHEN {busy} THEN d.lease_id END, leased_until = CASE WHEN {busy} THEN d.leased_until END, "
         f"settled_at = CASE WHEN {busy} THEN d.settled_at ELSE CAST(:now AS timestamptz) END {which} "
-        "AND d.workspace_id = :workspace_id "
         "AND d.state IN ('pending', 'retry_wait', 'accepted', 'paused_credentials') RETURNING d.state",
         now=now,
         **values,
@@ -275,6 +301,7 @@ __all__ = [
     "erase",
     "plan",
     "recall",
+    "recall_denied",
     "recall_target",
     "replay",
     "tidy",

@@ -22,6 +22,8 @@ import pytest
 from sqlalchemy import text
 
 from goodanalytics import Analytics
+from goodanalytics.core.consent import Consent
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.platforms import (
     Conversion,
     Kind,
@@ -205,6 +207,22 @@ class House:
             await self.analytics.sale(
                 self.visitor, **({"amount_cents": 4900, "currency": "EUR", "key": key} | facts)
             )
+
+    async def look(self, browser: str, consent: Consent, ago: timedelta = timedelta(0)) -> None:
+        """A page view that carries an answer about ads."""
+        now = self.clock()
+        hit = Hit(
+            id=self.analytics.config.new_id(),
+            workspace_id=self.analytics.config.workspace,
+            received_at=now,
+            occurred_at=now - ago,
+            event_type=EventType.PAGEVIEW,
+            origin="browser",
+            url="https://shop.example/",
+            signals=Signals(anonymous_id=browser),
+            consent=consent,
+        )
+        await self.analytics.ingest.now([hit])
 
     async def deliver(self) -> int:
         return await self.analytics.dispatcher.deliver_due()

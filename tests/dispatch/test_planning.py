@@ -151,6 +151,50 @@ class TestConsent:
         assert exchange.keys == ["A1", "A2"]
         assert await house.states() == {"A1": "skipped: recalled", "A2": "skipped: recalled"}
 
+    @pytest.mark.parametrize("way", ["a sale", "a page", "a merge", "the host's merge"])
+    async def test_who_says_no_later_has_nothing_queued_any_more(self, house, way):
+        """It is taken back with the answer itself, of all their browsers; other people's, and what was delivered, stay as they are."""
+        await house.sell("A0", consent=GRANTED)
+        await house.deliver()
+        await house.sell("A1", consent=GRANTED)
+        phone = await house.analytics.resolve({"anonymous_id": "phone"})
+        await house.analytics.sale(phone, amount_cents=1, currency="EUR", key="B1")
+        house.clock.advance(timedelta(minutes=1))
+        match way:
+            case "a sale":
+                await house.sell("A2", consent=DENIED)
+            case "a page":
+                await house.look("a-cookie", DENIED)
+            case _:
+                await house.look("tablet", DENIED)
+                tablet = await house.analytics.resolve({"anonymous_id": "tablet"})
+                if way == "a merge":
+                    for one in (house.visitor, tablet):
+                        await house.analytics.identify(one, external_id="ada")
+                else:
+                    await house.analytics.visitors.merge(house.visitor, tablet, reason="the same")
+
+        refused = {"A2": "skipped: consent_denied"} if way == "a sale" else {}
+        assert await house.states() == {
+            "A0": "delivered",
+            "A1": "skipped: recalled",
+            "B1": "pending",
+            **refused,
+        }
+        assert await house.ask(
+            "SELECT count(*) FROM dispatches WHERE reason = 'recalled' AND sealed IS NOT NULL"
+        ) == [(0,)]
+
+    async def test_a_no_that_is_older_than_a_yes_takes_nothing_back(self, house):
+        """The newest answer on any of their browsers counts, in whatever order answers come in."""
+        tablet = await house.analytics.resolve({"anonymous_id": "tablet"})
+        await house.analytics.visitors.merge(house.visitor, tablet, reason="the same")
+        house.clock.advance(timedelta(minutes=1))
+        await house.sell("A1", consent=GRANTED)
+        await house.look("tablet", DENIED, ago=timedelta(minutes=1))
+
+        assert await house.states() == {"A1": "pending"}
+
     async def test_a_merged_persons_other_browser_is_recalled_too(self, house, exchange):
         """Conversions belong to rows; the person is all of them."""
         phone = await house.analytics.resolve({"anonymous_id": "phone"})
