@@ -59,9 +59,13 @@ class DispatchPlan:
         news = [*told, *unattributed]
         if not news:
             return
-        rows = [row for workspace_id, conversion in told for row in self._rows(workspace_id, conversion, now)]
+        rows = {
+            (workspace_id, row.id): row
+            for workspace_id, conversion in told
+            for row in self._rows(workspace_id, conversion, now)
+        }
         workspaces = {workspace_id for workspace_id, _ in news}
-        subscribers = await outbox.plan(conn, self.tables, rows, workspaces, now)
+        subscribers = await outbox.plan(conn, self.tables, list(rows.values()), workspaces, now)
         notices = [
             self._notice(subscriber, conversion)
             for subscriber in subscribers

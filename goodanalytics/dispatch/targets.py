@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
-from goodanalytics.core.delivery import Settlement, held_back
+from goodanalytics.core.delivery import SALE_NOT_DELIVERED, Settlement, held_back
 from goodanalytics.dispatch.plan import lane_on, policy_of
 from goodanalytics.dispatch.requests import Content, Correspondent
 from goodanalytics.errors import ConfigError
@@ -154,7 +154,7 @@ class Targets:
         if content.kind == "refund":
             match held_back(row.sale, others_under_way=row.others_under_way):
                 case "drop":
-                    return Settlement(state="skipped", reason="sale_not_delivered", attempts=row.attempts)
+                    return Settlement(state="skipped", reason=SALE_NOT_DELIVERED, attempts=row.attempts)
                 case "hold":
                     return Settlement(
                         state="pending", reason="waits_for_sale", next_at=hold_until, attempts=row.attempts

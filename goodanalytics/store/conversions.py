@@ -285,7 +285,9 @@ async def adopt(
     conn: AsyncConnection, t: Tables, persons: Iterable[Collection[RowKey]], now: datetime
 ) -> list[Told]:
     """
-    Let unattributed conversions of these people have the touches that came before them; what the platforms may be told.
+    Let unattributed conversions of these people have the touches that came before them; what the platforms may be told of them.
+
+    That is also what was given back of them meanwhile: no platform took a refund of a sale that it did not know.
 
     Args:
         persons: All rows of each, written and locked.
@@ -306,36 +308,59 @@ async def adopt(
         "WHERE c.touches = '[]' AND c.kind <> 'refund'), "
         f"changed AS (UPDATE {t.conversions} c SET touches = f.touches, adopted_at = :now FROM found f "
         "WHERE c.workspace_id = f.workspace_id AND c.event_id = f.event_id AND f.touches <> '[]' RETURNING c.*) "
-        "SELECT c.*, e.url, e.properties FROM changed c "
-        f"LEFT JOIN {t.events} e ON e.workspace_id = c.workspace_id AND e.visitor_id = c.visitor_id "
-        "AND e.occurred_at = c.occurred_at AND e.id = c.event_id ORDER BY c.occurred_at, c.event_id",
+        + _changed_with_events(t),
         rows=as_json(asked),
         now=now,
     )
-    adopted = list(found)
+    adopted = {(row.workspace_id, row.event_id): row._mapping for row in found}
     if not adopted:
         return []
-    await run(
+    refunds = await run(
         conn,
-        f"UPDATE {t.conversions} r SET touches = s.touches, adopted_at = :now FROM {t.conversions} s, "
+        f"WITH changed AS (UPDATE {t.conversions} r SET touches = s.touches, adopted_at = :now FROM {t.conversions} s, "
         "unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, event_id) "
         "WHERE r.workspace_id = k.workspace_id AND r.sale_event_id = k.event_id "
-        "AND s.workspace_id = k.workspace_id AND s.event_id = k.event_id",
-        workspaces=[row.workspace_id for row in adopted],
-        ids=[row.event_id for row in adopted],
+        "AND s.workspace_id = k.workspace_id AND s.event_id = k.event_id RETURNING r.*) "
+        + _changed_with_events(t),
+        workspaces=[workspace_id for workspace_id, _ in adopted],
+        ids=[event_id for _, event_id in adopted],
         now=now,
     )
-    buyers = [(row.workspace_id, row.visitor_id) for row in adopted]
+    news = [_read(row) for row in adopted.values()]
+    news += [_read(row._mapping, _sold(adopted[row.workspace_id, row.sale_event_id])) for row in refunds]
+    buyers = [(one.hit.workspace_id, one.visitor_id) for one in news]
     visitors = await visitors_of(conn, t, {one for key in buyers for one in company[key]})
     told = []
-    for row, key in zip(adopted, buyers, strict=True):
-        person = fold(visitors[one] for one in company[key])
+    for one, key in zip(news, buyers, strict=True):
+        person = fold(visitors[row] for row in company[key])
         assert person is not None, "who bought has a row"  # noqa: S101  # for the type checker
-        told.append((row.workspace_id, conversion(_read(row._mapping), person)))
+        told.append((key[0], conversion(one, person)))
     return told
 
 
-def _read(row: RowMapping) -> Converted:
+def _changed_with_events(t: Tables) -> str:
+    """The rows of `changed` in the order of time, each with what only its event knows."""
+    return (
+        "SELECT c.*, e.url, e.properties FROM changed c "
+        f"LEFT JOIN {t.events} e ON e.workspace_id = c.workspace_id AND e.visitor_id = c.visitor_id "
+        "AND e.occurred_at = c.occurred_at AND e.id = c.event_id ORDER BY c.occurred_at, c.event_id"
+    )
+
+
+def _sold(row: RowMapping) -> Sale:
+    """A row of a sale, as its refunds have to know it."""
+    return Sale(
+        workspace_id=row["workspace_id"],
+        id=row["event_id"],
+        visitor_id=row["visitor_id"],
+        occurred_at=row["occurred_at"],
+        key=row["key"],
+        amount_cents=row["amount_cents"] or 0,
+        currency=row["currency"],
+    )
+
+
+def _read(row: RowMapping, sale: Sale | None = None) -> Converted:
     hit = Hit(
         id=row["event_id"],
         workspace_id=row["workspace_id"],
@@ -353,7 +378,7 @@ def _read(row: RowMapping) -> Converted:
         contents=msgspec.convert(row["contents"], tuple[Item, ...]),
         consent=None if row["consent"] is None else msgspec.convert(row["consent"], Consent),
     )
-    return Converted(hit, row["visitor_id"], row["url"])
+    return Converted(hit, row["visitor_id"], row["url"], sale=sale, before_cents=row["before_cents"])
 
 
 async def part(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical: Mapping[UUID, UUID]) -> None:

@@ -2,6 +2,7 @@
 The outbox: what is to be told to whom, written in the transaction of what it tells.
 
 1. One row for each event and target, whoever asks how often: the event's id is the id under which the platform knows it.
+   Asked again, when the person turns out to be known, it sends what was skipped for want of knowing them, and nothing twice.
 2. What is not sent is a row too, `skipped` with the reason, so that nobody has to guess.
 3. A replay sends the same row again, with the same event id. A sale is not sent again after its refund: to a platform that
    restates, it would take the refund back.
@@ -18,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from goodanalytics.core.delivery import RECALLED
+from goodanalytics.core.delivery import RECALLED, SALE_NOT_DELIVERED
 from goodanalytics.store.database import as_bytea, as_json, run
 from goodanalytics.store.outbox_leases import WEBHOOK
 from goodanalytics.store.tables import Tables
@@ -30,6 +31,11 @@ OLDEST: Final = timedelta(days=91)
 """Older than any platform takes a conversion."""
 
 SWEPT: Final = 2_000  # rows at a time
+
+_UNKNOWN_THEN: Final = (
+    f"d.reason LIKE 'missing_signals%' OR d.reason IN ('consent_unknown', '{SALE_NOT_DELIVERED}')"
+)
+"""Why a conversion was skipped whose person turns out to be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ async def plan(
     """
     Put *rows* into the outbox, those to platforms where the platform is switched on; all in one statement.
 
+    What is there stays as it is, but for what was skipped because too little was known, and is known now.
+
     Returns:
         The webhooks of *workspaces*, from the same statement.
     """
@@ -96,13 +104,15 @@ async def plan(
     put = (
         "WITH r AS (SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, id uuid, target text, "
         "lane text, event_id uuid, kind text, occurred_at timestamptz, sale_event_id uuid, state text, reason text, "
-        f"sealed bytea, shown jsonb)), put AS (INSERT INTO {t.dispatches} "
+        f"sealed bytea, shown jsonb)), put AS (INSERT INTO {t.dispatches} AS d "
         f"({columns}, attempts, next_at, settled_at, created_at) SELECT {columns}, 0, "
         "CASE WHEN state = 'pending' THEN CAST(:now AS timestamptz) END, "
         "CASE WHEN state = 'skipped' THEN CAST(:now AS timestamptz) END, CAST(:now AS timestamptz) FROM r "
         f"WHERE r.target LIKE '{WEBHOOK}%' OR EXISTS (SELECT FROM {t.platform_settings} s "
         "WHERE s.workspace_id = r.workspace_id AND s.platform = r.target AND s.enabled) "
-        "ON CONFLICT DO NOTHING) "
+        "ON CONFLICT (workspace_id, event_id, target) DO UPDATE SET state = 'pending', reason = NULL, attempts = 0, "
+        "lane = excluded.lane, sealed = excluded.sealed, shown = excluded.shown, next_at = excluded.next_at, settled_at = NULL "
+        f"WHERE d.state = 'skipped' AND excluded.state = 'pending' AND ({_UNKNOWN_THEN})) "
     )
     found = await run(
         conn,

@@ -100,6 +100,16 @@ class SlowBell(Bell):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShyBell(Bell):
+    """Rings only for people whose address it knows."""
+
+    def skip(self, conversion: Conversion, now: datetime) -> str | None:
+        if conversion.person.email is None:
+            return "missing_signals: email"
+        return super().skip(conversion, now)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenBell(Bell):
     """Needs a token that lives for an hour, made from a longer-lived one."""
 
@@ -208,8 +218,8 @@ class House:
                 self.visitor, **({"amount_cents": 4900, "currency": "EUR", "key": key} | facts)
             )
 
-    async def look(self, browser: str, consent: Consent, ago: timedelta = timedelta(0)) -> None:
-        """A page view that carries an answer about ads."""
+    async def look(self, browser: str, consent: Consent | None = None, ago: timedelta = timedelta(0)) -> None:
+        """A page view, which may carry an answer about ads."""
         now = self.clock()
         hit = Hit(
             id=self.analytics.config.new_id(),
@@ -286,7 +296,7 @@ async def house(opened) -> House:
 @pytest.fixture
 def bells() -> dict[str, Any]:
     """Dialects by name, since a test module cannot import from here."""
-    return {"bell": Bell, "slow": SlowBell, "token": TokenBell}
+    return {"bell": Bell, "shy": ShyBell, "slow": SlowBell, "token": TokenBell}
 
 
 @pytest.fixture
