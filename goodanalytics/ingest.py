@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
-from goodanalytics.core import devices, sources, urls
+from goodanalytics.core import devices, repetition, sources, urls
 from goodanalytics.core.conversions import Sales
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import EventType, Hit
@@ -306,7 +306,7 @@ def _refunds(plan: Plan) -> list[Conversion]:
 
 
 def _repetition(hit: Hit, digest: str | None) -> Outcome:
-    if hit.digest is not None and digest is not None and hit.digest != digest:
+    if not repetition.is_same(hit.digest, digest):
         return Outcome(hit.id, "conflict", reason="the same key was used before with another body")
     return Outcome(hit.id, "repeated")
 

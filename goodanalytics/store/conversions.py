@@ -81,7 +81,7 @@ class KnownSale:
 async def find_sales(
     conn: AsyncConnection, t: Tables, named: Collection[tuple[UUID, SaleName]]
 ) -> dict[tuple[UUID, SaleName], list[KnownSale]]:
-    """The sales of these names, each in its workspace. One that has a key twice was recorded by two ways of asking."""
+    """The sales of these names, each in its workspace. A key is one sale's, unless rows were put there by hand."""
     if not named:
         return {}
     rows = [
