@@ -43,7 +43,9 @@ def test_the_floors_name_every_room():
         pytest.param("hooks.py", "import starlette", "speaks Starlette", id="the hooks speak Starlette"),
         pytest.param("analytics.py", "import fastapi", "a host's framework", id="the root needs FastAPI"),
         pytest.param("a_new_room.py", "", "Floors:", id="a room without a floor"),
-        pytest.param("dispatch/a_new_wall.py", "", "Floors of dispatch", id="a part of a room without a floor"),
+        pytest.param(
+            "dispatch/a_new_wall.py", "", "Floors of dispatch", id="a part of a room without a floor"
+        ),
     ],
 )
 def test_a_contract_breaks_when_it_should(module, line, contract, tmp_path):
