@@ -154,7 +154,7 @@ async def put(conn: AsyncConnection, t: Tables, people: People, plan: Plan, conf
         values += (before.id, before.events, before.engaged_ms, before.last_event_at)
         values += _values(t.sessions, attrgetter(*names)(after), names)
     names = _names(t.events)
-    values += _values(t.events, itemgetter(*names)(event), names)
+    values += _values(t.events, [event.get(name) for name in names], names)
     for one in plan.conversions:
         found = conversions.row_of(one, people, config)
         values += _values(t.conversions, itemgetter(*conversions.COLUMNS)(found), conversions.COLUMNS)
