@@ -86,7 +86,7 @@ class Analytics(ConversionVerbs):
         self.links = Links(config, self.database, self._host_routes.paths)
         self.partners = Partners(config, self.database)
         self.reports = facade.Reports(config, self.database)
-        self.webhooks = facade_webhooks.Webhooks(config, self.database)
+        self.webhooks = facade_webhooks.Webhooks(config, self.database, self.dispatcher)
         redirect = Redirect(config, self.database, self.log, self.hooks, geo, lambda: self.log.is_down)
         self._links = redirect
         codes = Codes(config, redirect.catalogue)

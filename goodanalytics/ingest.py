@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
-from goodanalytics.core import devices, sources, urls
+from goodanalytics.core import devices, repetition, sources, urls
 from goodanalytics.core.conversions import Sales
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import EventType, Hit
@@ -117,14 +117,15 @@ class Ingest:
             _, one, outcome = decide(people, Sales({}), hit, ())
             if one is not None:
                 plan.record(self.understand(hit), one.visitor_id, one.company)
-            news = await alone.put(conn, t, people, plan, self.config)
-            if news is not None:
+            touches = await alone.put(conn, t, people, plan, self.config)
+            if touches is not None:
                 await link_days.touch(conn, t, plan.events, self.config.clock())
                 if taken.has_partners:
                     due = news_of(people, plan)
                     await commissions.record(conn, t, due, self.config.referral, self.config.clock())
                 if taken.has_listeners:
-                    await self._tell(conn, news)
+                    await self._tell(conn, conversions.news_of(plan, {(hit.workspace_id, hit.id): touches}))
+                await self._dispatches.withdraw(conn, people, plan)
                 return [outcome]
         return list((await self._write(conn, {0: hit})).values())
 
@@ -173,6 +174,7 @@ class Ingest:
                     now = self.config.clock()
                     await ledger.apply(inner, t, people, plan, now)
                     await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
+                    await self._dispatches.withdraw(inner, people, plan)
                     news = news_of(people, plan, _refunds(plan))
                     await commissions.record(inner, t, news, self.config.referral, now)
                     if refused := [
@@ -185,9 +187,7 @@ class Ingest:
         return {}
 
     async def _tell(self, conn: Any, news: conversions.News) -> None:
-        await DispatchPlan(self.config, self.database.tables).add(
-            conn, news.told, self.config.clock(), unattributed=news.unattributed
-        )
+        await self._dispatches.add(conn, news.told, self.config.clock(), unattributed=news.unattributed)
 
     async def foresee(self, hit: Hit, connection: Any = None) -> Foreseen:
         """
@@ -255,6 +255,10 @@ class Ingest:
         return plan
 
     @property
+    def _dispatches(self) -> DispatchPlan:
+        return DispatchPlan(self.config, self.database.tables)
+
+    @property
     def _policy(self) -> SessionPolicy:
         return SessionPolicy(self.config.session.timeout, self.config.session.split_on_source)
 
@@ -302,7 +306,7 @@ def _refunds(plan: Plan) -> list[Conversion]:
 
 
 def _repetition(hit: Hit, digest: str | None) -> Outcome:
-    if hit.digest is not None and digest is not None and hit.digest != digest:
+    if not repetition.is_same(hit.digest, digest):
         return Outcome(hit.id, "conflict", reason="the same key was used before with another body")
     return Outcome(hit.id, "repeated")
 

@@ -16,7 +16,7 @@ import msgspec
 
 from goodanalytics.config import Config
 from goodanalytics.core import hits as hit_values
-from goodanalytics.core import said, tokens
+from goodanalytics.core import repetition, said, tokens
 from goodanalytics.core.foreseen import Foreseen
 from goodanalytics.core.hits import Client, EventType, Hit, Invalid, Property, Signals
 from goodanalytics.core.plan import Outcome
@@ -361,7 +361,11 @@ class Verbs:
             key=key,
             **facts,
         )
-        return hit if key is None else msgspec.structs.replace(hit, digest=hit_values.digest_of(hit))
+        if key is None:
+            return hit
+        return msgspec.structs.replace(
+            hit, digest=repetition.digest(hit, "python", repetition.digest_of(hit))
+        )
 
     async def _now(self, hit: Hit, connection: Any) -> Outcome:
         (outcome,) = await self.ingest.now([hit], connection)

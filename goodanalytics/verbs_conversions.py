@@ -100,7 +100,7 @@ class ConversionVerbs(Verbs):
                 *email* or *phone* turn out to be a visitor's: then it is theirs.
             amount_cents: In the currency's minor unit, as charged: 4900 for 49.00 EUR, 4900 for 4900 JPY.
             currency: ISO 4217.
-            key: Your order number: one key is one sale, however often the call is repeated; `refund` takes it.
+            key: Your order number: one key is one sale, however often it is told, here or over REST; `refund` takes it.
             external_id, email, phone: Who it is, as in `identify`.
             contents: The lines of the order, at most 100.
             place: Where it happened: website, phone, store or system (a renewal).
@@ -166,7 +166,6 @@ class ConversionVerbs(Verbs):
             currency=None if currency is None else checked["currency"],
         )  # fmt: skip
         named = sale.event_id if isinstance(sale, Outcome) else sale
-        hit = msgspec.structs.replace(hit, digest=None)  # the sale is a part of it
         async with self.database.reading(connection) as conn:
             (found,) = await refunds.of_sales(conn, self.database.tables, [(hit, named)])
         if isinstance(found, GoodAnalyticsError):

@@ -20,7 +20,7 @@ NESTED = {
     "city": {"names": {"en": "Munich", "de": "München"}},
     "location": {"latitude": 48.1, "longitude": 11.6, "time_zone": "Europe/Berlin"},
 }
-MUNICH = Place("DE", "Germany", "Bavaria", "Munich", "EU", "Europe/Berlin", 48.1, 11.6)
+MUNICH = Place("DE", "Germany", "Bavaria", "Munich", "EU", "Europe/Berlin", 48.1, 11.6, "BY")
 FLAT = {
     "country_code": "nl",
     "state1": "North Holland",
@@ -180,6 +180,8 @@ def test_check_every_counts_lookups(database):
 RECORDS = {
     "a name without English": ({"country": {"iso_code": "DE", "names": {"de": "Deutschland"}}}, Place(country="DE")),
     "the first subdivision": ({"subdivisions": [{"names": {"en": "A"}}, {"names": {"en": "B"}}]}, Place(region="A")),
+    "a region's code after its country's": ({"country_code": "us", "region_code": "us-ca"}, Place("US", region_code="CA")),
+    "a region's code that is none": ({"city": "A", "subdivisions": [{"iso_code": "FLEVOLAND"}]}, Place(city="A")),
     "as ipinfo writes it": ({"country": "US", "country_name": "United States", "continent": "NA"}, Place("US", "United States", continent="NA")),
     "Europe is a continent but no country": ({"country_code": "EU", "continent_code": "EU"}, Place(continent="EU")),
     "not a number": ({"latitude": "x", "longitude": "nan", "city": "A"}, Place(city="A")),

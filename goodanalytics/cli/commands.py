@@ -16,6 +16,7 @@ from uuid import UUID
 import click
 
 from goodanalytics.cli import platforms as cli_platforms
+from goodanalytics.cli import webhooks as cli_webhooks
 from goodanalytics.cli.opening import app_option, opened
 from goodanalytics.cli.opening import database_option as _database
 from goodanalytics.cli.opening import from_environment as _analytics
@@ -43,6 +44,7 @@ def main() -> None:
 
 
 main.add_command(cli_platforms.platforms)
+main.add_command(cli_webhooks.webhooks)
 
 
 _data = click.option(

@@ -7,86 +7,22 @@ shells write down. Nothing that is printed has a secret or a person in it.
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
-import msgspec
 
-from goodanalytics.cli.opening import app_option, database_option, opened, run, schema_option
+from goodanalytics.cli.told import FINISHED, UNREADABLE, Told, command, refuse_typed, secret_of
 from goodanalytics.core.delivery import STATES
 from goodanalytics.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from goodanalytics.analytics import Analytics
     from goodanalytics.facade.platforms import PlatformStatus
     from goodanalytics.store.outbox_reading import Dispatch
-
-ACTOR: Final = "command line"
-FINISHED: Final = ("dead", "skipped", "delivered")
-UNREADABLE: Final = "what it sealed would be readable to nobody"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Where a command works, and how it answers."""
-
-    analytics: Analytics
-    workspace_id: UUID | None
-    is_json: bool
-
-    @property
-    def who(self) -> dict[str, Any]:
-        """Whom the audit names, and in which workspace."""
-        return {"actor": ACTOR, "workspace_id": self.workspace_id}
-
-    def say(self, value: Any, lines: Sequence[str]) -> None:
-        """*value* as JSON for a program, or *lines* for a person."""
-        if self.is_json:
-            click.echo(msgspec.json.encode(value).decode())
-            return
-        for line in lines:
-            click.echo(line)
-
-
-def _command(*, reason: str | None = None) -> Callable[[Callable[..., Awaitable[None]]], Any]:
-    """
-    Makes a coroutine function with `Told` a command with the options that all have.
-
-    Args:
-        reason: Why the app's own secret key is needed; `None` when it is not.
-    """
-
-    def wrap(act: Callable[..., Awaitable[None]]) -> Any:
-        @database_option
-        @schema_option
-        @app_option
-        @click.option("--workspace", type=click.UUID, help="The configured one when left out.")
-        @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
-        @functools.wraps(act)
-        def command(
-            database: str | None,
-            schema: str,
-            app: str | None,
-            workspace: UUID | None,
-            *,
-            is_json: bool,
-            **own: Any,
-        ) -> None:
-            async def work() -> None:
-                async with opened(database, schema, app, reason=reason) as analytics:
-                    await act(Told(analytics, workspace, is_json), **own)
-
-            run(work())
-
-        return command
-
-    return wrap
 
 
 @click.group()
@@ -99,7 +35,7 @@ def platforms() -> None:
 
 
 @platforms.command("list")
-@_command()
+@command()
 async def list_platforms(told: Told) -> None:
     """Say how each platform stands."""
     found = await told.analytics.platforms.list(workspace_id=told.workspace_id)
@@ -112,7 +48,7 @@ async def list_platforms(told: Told) -> None:
 @click.option(
     "--test-code", help="Send everything in the platform's test mode; any text where it needs none."
 )
-@_command()
+@command()
 async def enable(told: Told, name: str, *, test_code: str | None) -> None:
     """Tell platform NAME of every conversion from now on."""
     await told.analytics.platforms.enable(name, test_code=test_code, **told.who)
@@ -129,7 +65,7 @@ async def enable(told: Told, name: str, *, test_code: str | None) -> None:
 @platforms.command("disable")
 @click.argument("name")
 @click.option("--recall", is_flag=True, help="Also drop what is queued; else it waits until it is on again.")
-@_command()
+@command()
 async def disable(told: Told, name: str, *, recall: bool) -> None:
     """Tell platform NAME nothing more, at once."""
     await told.analytics.platforms.disable(name, recall=recall, **told.who)
@@ -141,7 +77,7 @@ async def disable(told: Told, name: str, *, recall: bool) -> None:
 @click.argument("credential")
 @click.argument("rest", nargs=-1, metavar="")
 @click.option("--delete", "is_deleting", is_flag=True, help="Delete it instead.")
-@_command(reason=UNREADABLE)
+@command(reason=UNREADABLE)
 async def credential(
     told: Told, name: str, credential: str, rest: tuple[str, ...], *, is_deleting: bool
 ) -> None:
@@ -150,18 +86,14 @@ async def credential(
 
     goodanalytics platforms credential google service_account < key.json
     """
-    if rest:
-        # Not repeated: it is the secret, most likely.
-        raise click.UsageError(
-            "A value is not taken from the command line, where others can see it. Leave it out, and type it when asked"
-        )
+    refuse_typed(rest)
     await _status(told, name)
     if is_deleting:
         gone = await told.analytics.platforms.drop_credentials(name, [credential], **told.who)
         if not gone:
             raise NotFound(f"{name} has no credential of that name. Try: goodanalytics platforms list")
     else:
-        value = click.prompt("Value", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+        value = secret_of("Value")
         await told.analytics.platforms.store_credential(name, credential, value, **told.who)
     status = await _status(told, name)
     missing = f" Missing: {', '.join(status.missing)}." if status.missing else ""
@@ -171,7 +103,7 @@ async def credential(
 @platforms.command("test")
 @click.argument("name")
 @click.option("--code", default="", help="What the platform's own test page shows; some need none.")
-@_command(reason="no credential could be read")
+@command(reason="no credential could be read")
 async def test(told: Told, name: str, *, code: str) -> None:
     """Send an invented sale to platform NAME in its test mode. Nothing is kept, and nothing counts."""
     verdict = await told.analytics.platforms.test(name, code, workspace_id=told.workspace_id)
@@ -182,7 +114,7 @@ async def test(told: Told, name: str, *, code: str) -> None:
 
 
 @platforms.command("rotate")
-@_command(reason="it is the key that everything is encrypted with anew")
+@command(reason="it is the key that everything is encrypted with anew")
 async def rotate(told: Told) -> None:
     """
     Encrypt everything anew with the present secret key. After that, the former one is needed no more.
@@ -209,7 +141,7 @@ async def rotate(told: Told) -> None:
 @click.option("--state", type=click.Choice(STATES))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 200))
 @click.option("--cursor", help="Where the page before ended.")
-@_command()
+@command()
 async def dispatches(told: Told, dispatch: UUID | None, **chosen: Any) -> None:
     """Say what was told and what became of it, the newest first; all about one DISPATCH when its id is given."""
     outbox = told.analytics.platforms
@@ -237,7 +169,7 @@ async def dispatches(told: Told, dispatch: UUID | None, **chosen: Any) -> None:
 @click.option(
     "--since", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Of conversions since then, UTC."
 )
-@_command()
+@command()
 async def replay(
     told: Told, dispatch: UUID | None, *, target: str | None, states: tuple[str, ...], since: datetime | None
 ) -> None:
@@ -255,7 +187,7 @@ async def replay(
 
 
 @platforms.command("coverage")
-@_command()
+@command()
 async def coverage(told: Told) -> None:
     """Say which match keys went along in the last four weeks."""
     found = await told.analytics.platforms.coverage(workspace_id=told.workspace_id)
@@ -267,7 +199,7 @@ async def coverage(told: Told) -> None:
 
 
 @platforms.command("hours")
-@_command()
+@command()
 async def hours(told: Told) -> None:
     """Say how many deliveries came to which state in each hour of the last day, UTC."""
     found = await told.analytics.platforms.by_hour(workspace_id=told.workspace_id)

@@ -56,6 +56,9 @@ PATIENCE: Final = 3
 RECALLED: Final = "recalled"
 """The reason of a row whose person took their consent back. What is under way with it then goes out no second time."""
 
+SALE_NOT_DELIVERED: Final = "sale_not_delivered"
+"""The reason of a refund that was not told because the platform did not know its sale."""
+
 OUTAGE: Final = "target_failing"
 """The reason of a row that waits because everything fails there."""
 
@@ -240,6 +243,7 @@ __all__ = [
     "OUTAGE",
     "PATIENCE",
     "RECALLED",
+    "SALE_NOT_DELIVERED",
     "STATES",
     "UNCONFIRMED",
     "UNFINISHED",

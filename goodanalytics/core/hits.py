@@ -17,7 +17,6 @@ Bounds, per item: a body of 64 KiB, 100 items a body, 50 properties, keys of 64 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import uuid
@@ -317,19 +316,6 @@ def uuid_or_none(value: str | None) -> UUID | None:
 def id_for_key(workspace_id: UUID, scope: str, key: str) -> UUID:
     """The hit id that stands for a caller's idempotency *key*: the same key is the same hit (RFC 9562 version 5)."""
     return uuid.uuid5(workspace_id, f"{scope}\n{key}")
-
-
-def digest_of(hit: Hit) -> str:
-    """What *hit* says, without who and when, as a short text: the same call made again has the same digest."""
-    said = [
-        str(hit.event_type),
-        hit.name,
-        hit.url,
-        hit.amount_cents,
-        hit.currency,
-        sorted(hit.properties.items()),
-    ]
-    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
 
 
 def flat_properties(value: Mapping[str, Any] | None, where: str = "properties") -> dict[str, Property]:

@@ -180,6 +180,11 @@ class People:
             known = self._known.get((hit.workspace_id, offered[0].kind, offered[0].value))
             if known is not None:
                 return self.rows[hit.workspace_id, known.visitor_id]
+        if not offered and hit.signals.visitor_id is not None:
+            # Whom the host hands back to us, and nothing beside.
+            handed = self.rows.get((hit.workspace_id, hit.signals.visitor_id))
+            if handed is not None:
+                return handed
         said = next((i.value for i in offered if i.kind is Kind.EXTERNAL_ID), None)
         candidates = self._candidates(hit, offered)
         parted = self._parted(hit.workspace_id) if len(candidates) > 1 else ()

@@ -30,6 +30,7 @@ COUNTRY_HEADERS: Final = (
 # Cloudflare's words for an unknown country and for Tor, and those of others; none is a country of ISO 3166-1.
 _NO_COUNTRY: Final = frozenset({"XX", "T1", "ZZ", "A1", "A2", "O1", "AP", "EU"})
 _TWO_LETTERS: Final = re.compile(r"[A-Z]{2}")
+_UP_TO_THREE: Final = re.compile(r"[A-Z0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Place:
         timezone: IANA name.
         latitude: Degrees, -90 to 90.
         longitude: Degrees, -180 to 180.
+        region_code: The second part of ISO 3166-2 for the region, upper case: ``CA``.
     """
 
     country: str | None = None
@@ -56,6 +58,7 @@ class Place:
     timezone: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    region_code: str | None = None
 
     def to_json(self) -> dict[str, str | float]:
         """
@@ -80,6 +83,7 @@ class Place:
             **texts,
             latitude=_degrees(written.get("latitude"), 90),
             longitude=_degrees(written.get("longitude"), 180),
+            region_code=_subdivision(_text(written.get("region_code"))),
         )
 
 
@@ -88,7 +92,7 @@ def from_record(record: object) -> Place | None:
     Return the place that a database's *record* tells; ``None`` when it tells nothing.
 
     >>> from_record({"country_code": "de", "state1": "Berlin"})
-    Place(country='DE', country_name=None, region='Berlin', city=None, continent=None, timezone=None, latitude=None, longitude=None)
+    Place(country='DE', country_name=None, region='Berlin', city=None, continent=None, timezone=None, latitude=None, longitude=None, region_code=None)
     """
     if not isinstance(record, Mapping):
         return None
@@ -96,12 +100,12 @@ def from_record(record: object) -> Place | None:
         _mapping(record.get(name)) for name in ("country", "continent", "location")
     )
     subdivisions = record.get("subdivisions")
-    first = subdivisions[0] if isinstance(subdivisions, list) and subdivisions else None
+    largest = _mapping(subdivisions[0] if isinstance(subdivisions, list) and subdivisions else None)
     place = Place(
         country=_country(_first(country.get("iso_code"), record.get("country_code"), record.get("country"))),
         country_name=_first(_english(country), record.get("country_name")),
         region=_first(
-            _english(_mapping(first)), record.get("state1"), record.get("region"), record.get("region_name")
+            _english(largest), record.get("state1"), record.get("region"), record.get("region_name")
         ),
         city=_first(_english(_mapping(record.get("city"))), record.get("city")),
         continent=_country(
@@ -110,6 +114,7 @@ def from_record(record: object) -> Place | None:
         timezone=_first(location.get("time_zone"), record.get("timezone"), record.get("time_zone")),
         latitude=_degrees(location.get("latitude", record.get("latitude", record.get("lat"))), 90),
         longitude=_degrees(location.get("longitude", record.get("longitude", record.get("lng"))), 180),
+        region_code=_subdivision(_first(largest.get("iso_code"), record.get("region_code"))),
     )
     return None if place == Place() else place
 
@@ -130,6 +135,12 @@ def from_headers(headers: Mapping[str, str], names: Iterable[str]) -> Place | No
 def _country(code: str | None, refused: Iterable[str] = _NO_COUNTRY) -> str | None:
     upper = (code or "").strip().upper()
     return upper if _TWO_LETTERS.fullmatch(upper) and upper not in refused else None
+
+
+def _subdivision(code: str | None) -> str | None:
+    """A code of ISO 3166-2, which some databases write with its country before it, without that."""
+    upper = (code or "").strip().upper().rpartition("-")[2]
+    return upper if _UP_TO_THREE.fullmatch(upper) else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

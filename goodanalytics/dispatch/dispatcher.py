@@ -23,10 +23,10 @@ from goodanalytics.config import Config
 from goodanalytics.dispatch.requests import Requests
 from goodanalytics.dispatch.rounds import SENDERS, Desk, Round
 from goodanalytics.dispatch.targets import Targets
-from goodanalytics.errors import Conflict
+from goodanalytics.errors import Conflict, NotFound
 from goodanalytics.hooks import Hooks
 from goodanalytics.outbound import Outbound
-from goodanalytics.platforms import Platform, Verdict, sunset_notice
+from goodanalytics.platforms import Notice, Platform, Verdict, sunset_notice
 from goodanalytics.platforms.shown import invented
 from goodanalytics.store import outbox_leases as leases
 from goodanalytics.store.database import Database
@@ -117,6 +117,25 @@ class Dispatcher:
             raise Conflict(f"Nothing is sent to {platform.name}: its credentials are {to.obstacle}")
         sale = invented(self._config.new_id(), self._config.clock())
         return (await self._desk.requests.tell(to, [sale]))[sale.dispatch_id]
+
+    async def ring(self, workspace_id: UUID, webhook_id: UUID) -> Verdict:
+        """
+        Send a notice of nothing to a receiver, and what it said.
+
+        Raises:
+            NotFound: There is no such webhook.
+            Conflict: Its secret cannot be opened.
+        """
+        to = await self._desk.targets.receiver(workspace_id, webhook_id)
+        if to is None:
+            raise NotFound(f"There is no webhook {webhook_id} in this workspace")
+        if to.obstacle is not None:
+            raise Conflict(f"Nothing is sent to webhook {webhook_id}: its secret is {to.obstacle}")
+        new_id = self._config.new_id()
+        notice = Notice(
+            dispatch_id=new_id, id=str(new_id), type="webhook.test", occurred_at=self._config.clock(), data={}
+        )
+        return (await self._desk.requests.tell(to, [notice]))[new_id]
 
     async def _run(self) -> None:
         pause = interval = self._config.worker_interval

@@ -1,13 +1,13 @@
 """
 ACT: from a conversion to the rows of the outbox, in the transaction of the conversion.
 
-One statement for any number of conversions, two where webhooks listen. The row's id and the id that the platform sees come
+One statement for any number of conversions, two where webhooks listen; one more when somebody takes their consent back. The row's id and the id that the platform sees come
 from the event, so that processing the same hit again changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +16,11 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
+from goodanalytics.core.consent import recalled
 from goodanalytics.core.identity_rows import derived_id
+from goodanalytics.core.people import People
+from goodanalytics.core.plan import Plan
+from goodanalytics.core.visitors import Visitor
 from goodanalytics.platforms import Conversion, Notice, Platform
 from goodanalytics.platforms import plan as planned_on
 from goodanalytics.platforms.shown import shown
@@ -55,9 +59,13 @@ class DispatchPlan:
         news = [*told, *unattributed]
         if not news:
             return
-        rows = [row for workspace_id, conversion in told for row in self._rows(workspace_id, conversion, now)]
+        rows = {
+            (workspace_id, row.id): row
+            for workspace_id, conversion in told
+            for row in self._rows(workspace_id, conversion, now)
+        }
         workspaces = {workspace_id for workspace_id, _ in news}
-        subscribers = await outbox.plan(conn, self.tables, rows, workspaces, now)
+        subscribers = await outbox.plan(conn, self.tables, list(rows.values()), workspaces, now)
         notices = [
             self._notice(subscriber, conversion)
             for subscriber in subscribers
@@ -67,6 +75,28 @@ class DispatchPlan:
         ]
         if notices:
             await outbox.plan(conn, self.tables, notices, (), now)
+
+    async def withdraw(self, conn: Any, people: People, plan: Plan) -> None:
+        """
+        Take back what is queued for platforms of those who say no with this batch, or turn out to have said it elsewhere.
+
+        Nearly every batch has none, and costs no statement.
+        """
+        persons = {
+            (row.workspace_id, row.canonical_id)
+            for row in plan.visitors
+            if _refuses(row) and not _refuses(plan.visitor_before(row))
+        }
+        persons |= {
+            (merge.workspace_id, people.rows[merge.workspace_id, merge.winner_member_id].canonical_id)
+            for merge in people.merges
+        }
+        await self.withdraw_from(conn, persons)
+
+    async def withdraw_from(self, conn: Any, persons: Collection[tuple[UUID, UUID]]) -> None:
+        """`withdraw`, of these persons: workspace and canonical id of each."""
+        if persons:
+            await outbox.recall_denied(conn, self.tables, persons, self.config.clock())
 
     async def add_now(self, conn: Any, told: Sequence[tuple[UUID, Conversion]]) -> None:
         """`add`, by the host's clock."""
@@ -138,6 +168,10 @@ class DispatchPlan:
     def _sealed(self, workspace_id: UUID, target: str, row_id: UUID, content: Conversion | Notice) -> bytes:
         place = Place("dispatch", workspace_id, target, str(row_id))
         return self.config.sealer.seal(msgspec.json.encode(content), place)
+
+
+def _refuses(row: Visitor | None) -> bool:
+    return row is not None and recalled(row.consent).ad_user_data == "denied"
 
 
 def policy_of(config: Config) -> Any:

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
-from goodanalytics.core.delivery import Settlement, held_back
+from goodanalytics.core.delivery import SALE_NOT_DELIVERED, Settlement, held_back
 from goodanalytics.dispatch.plan import lane_on, policy_of
 from goodanalytics.dispatch.requests import Content, Correspondent
 from goodanalytics.errors import ConfigError
@@ -50,7 +50,7 @@ class Targets:
     async def correspondent(self, due: DueTarget) -> Correspondent | None:
         """Who is behind a target; `None` when nobody is any more."""
         if due.target.startswith(WEBHOOK):
-            return await self._receiver(due)
+            return await self.receiver(due.workspace_id, UUID(due.target.removeprefix(WEBHOOK)), due.failures)
         dialect = self.dialect(due.target, due.settings)
         if dialect is None:
             return None
@@ -98,28 +98,29 @@ class Targets:
                 shut.append(name)
         return secrets, f"sealed with another secret key: {', '.join(sorted(shut))}" if shut else None
 
-    async def _receiver(self, due: DueTarget) -> Correspondent | None:
-        webhook_id = UUID(due.target.removeprefix(WEBHOOK))
+    async def receiver(self, workspace_id: UUID, webhook_id: UUID, failures: int = 0) -> Correspondent | None:
+        """A webhook with its secrets; `None` when there is none."""
+        target = f"{WEBHOOK}{webhook_id}"
         async with self.database.connect() as conn:
-            found = await webhooks.with_secret(conn, self.database.tables, due.workspace_id, webhook_id)
+            found = await webhooks.with_secret(conn, self.database.tables, workspace_id, webhook_id)
         if found is None:
             return None
         held, sealed = found
         secrets, obstacle = {}, None
         try:
-            keyring = webhooks.unseal(self.config.sealer, due.workspace_id, webhook_id, sealed)
+            keyring = webhooks.unseal(self.config.sealer, workspace_id, webhook_id, sealed)
             secrets = keyring.signing(self.config.clock())
         except ConfigError as error:
-            self.config.report(error, f"opening the secret of {due.target}")
+            self.config.report(error, f"opening the secret of {target}")
             obstacle = "sealed with another secret key"
         return Correspondent(
-            workspace_id=due.workspace_id,
-            target=due.target,
+            workspace_id=workspace_id,
+            target=target,
             dialect=Webhook(url=held.url),
             secrets=secrets,
             way=self.outbound.to_receiver,
             credentials_at=None,
-            failures=due.failures,
+            failures=failures,
             obstacle=obstacle,
             webhook_id=webhook_id,
             is_failing=held.failing_since is not None,
@@ -154,7 +155,7 @@ class Targets:
         if content.kind == "refund":
             match held_back(row.sale, others_under_way=row.others_under_way):
                 case "drop":
-                    return Settlement(state="skipped", reason="sale_not_delivered", attempts=row.attempts)
+                    return Settlement(state="skipped", reason=SALE_NOT_DELIVERED, attempts=row.attempts)
                 case "hold":
                     return Settlement(
                         state="pending", reason="waits_for_sale", next_at=hold_until, attempts=row.attempts

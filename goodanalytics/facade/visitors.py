@@ -135,12 +135,15 @@ class Visitors:
         ids = as_uuid(one, "visitor"), as_uuid(other, "other visitor")
 
         async def act(conn: AsyncConnection) -> Visitor:
-            return await persons.merge(
+            queue = DispatchPlan(self.config, self.database.tables)
+            person = await persons.merge(
                 conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id),
                 merge_id=self.config.new_id(), one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force,
                 now=self.config.clock(),
-                tell=DispatchPlan(self.config, self.database.tables).add_now,
+                tell=queue.add_now,
             )  # fmt: skip
+            await queue.withdraw_from(conn, {(person.workspace_id, person.id)})
+            return person
 
         return await ledger.again(self.database, act)
 

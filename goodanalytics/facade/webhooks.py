@@ -17,8 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import hits
+from goodanalytics.dispatch.dispatcher import Dispatcher
 from goodanalytics.errors import InvalidInput, NotFound
+from goodanalytics.hooks import Hooks
 from goodanalytics.outbound import checked_address
+from goodanalytics.platforms import Verdict
 from goodanalytics.platforms.webhook import new_secret
 from goodanalytics.store import audit, outbox, webhooks
 from goodanalytics.store.database import Database
@@ -26,6 +29,7 @@ from goodanalytics.store.webhooks import Keyring, Webhook
 
 EVENTS: Final = ("lead.created", "sale.created", "refund.created")
 EVERYTHING: Final = "*"
+FINISHED: Final = frozenset({"dead", "skipped", "delivered"})
 SECRET_BYTES: Final = 32
 
 
@@ -44,10 +48,16 @@ class WithSecret:
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """The webhooks of a workspace."""
+    """
+    The webhooks of a workspace.
+
+    Attributes:
+        dispatcher: Delivers; `None` in a room that no app is around.
+    """
 
     config: Config
     database: Database
+    dispatcher: Dispatcher | None = None
 
     async def create(
         self,
@@ -179,6 +189,7 @@ class Webhooks:
         *,
         since: datetime | None = None,
         states: Sequence[str] = ("dead",),
+        actor: str | None = None,
         workspace_id: UUID | None = None,
     ) -> set[UUID]:
         """
@@ -189,21 +200,54 @@ class Webhooks:
             states: Of `dead`, `skipped`, `delivered`.
 
         Raises:
-            InvalidInput: *since* has no time zone.
+            InvalidInput: A state is none of those, or *since* has no time zone.
             NotFound: There is no such webhook.
         """
+        if wrong := set(states) - FINISHED:
+            raise InvalidInput(
+                f"states has {sorted(wrong)}; it may have dead, skipped and delivered", where="states"
+            )
         if since is not None and since.tzinfo is None:
             raise InvalidInput(
                 f"since is {since!r}, without a time zone; give an aware datetime", where="since"
             )
         t, workspace = self.database.tables, self._in(workspace_id)
-        async with self.database.begin() as conn:
-            held = await webhooks.get(conn, t, workspace, _id(webhook))
-            if held is None:
-                raise NotFound(f"There is no webhook {_id(webhook)} in this workspace")
-            return await outbox.replay(
-                conn, t, workspace, self.config.clock(), target=held.target, states=states, since=since
-            )
+        replayed: set[UUID] = set()
+        while True:
+            now = self.config.clock()
+            async with self.database.begin() as conn:
+                held = await webhooks.get(conn, t, workspace, _id(webhook))
+                if held is None:
+                    raise NotFound(f"There is no webhook {_id(webhook)} in this workspace")
+                part = await outbox.replay(
+                    conn, t, workspace, now, target=held.target, states=states, since=since
+                )
+                if part:
+                    details = {"number": len(part), "states": [*states]}
+                    await self._note(conn, held, "webhooks.replay", actor, now, details)
+            replayed |= part
+            if len(part) < outbox.SWEPT:
+                if self.dispatcher is not None:
+                    self.dispatcher.wake()
+                return replayed
+
+    async def test(self, webhook: Webhook | UUID | str, *, workspace_id: UUID | None = None) -> Verdict:
+        """
+        Send a signed notice of the type `webhook.test`, also to one that is switched off, and what was said of it.
+
+        Nothing is kept of it, and it counts neither as a failure nor as a success.
+
+        Raises:
+            NotFound: There is no such webhook.
+            Conflict: Its secret cannot be opened.
+        """
+        if self.dispatcher is not None:
+            return await self.dispatcher.ring(self._in(workspace_id), _id(webhook))
+        dispatcher = Dispatcher(self.config, self.database, Hooks(self.config.report))
+        try:
+            return await dispatcher.ring(self._in(workspace_id), _id(webhook))
+        finally:
+            await dispatcher.stop()
 
     def _address(self, url: str) -> str:
         return checked_address(url, insecure=bool(self.config.webhook_networks))

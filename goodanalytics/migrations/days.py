@@ -37,7 +37,9 @@ CLOSED = "receipts_closed"
 
 OPEN_DAY = (
     "SELECT coalesce(to_date(max(right(c.relname, 10)), 'YYYY_MM_DD'), CAST('-infinity' AS date)) AS day "
-    "FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid "
+    # OFFSET keeps it from being read by name: that goes through the names of all days once for each day.
+    "FROM pg_catalog.pg_inherits i, "
+    "LATERAL (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = i.inhrelid OFFSET 0) AS c "
     "WHERE i.inhparent = CAST('\"{schema}\".receipts' AS regclass) AND c.relname ~ '^receipts_[0-9]{{4}}(_[0-9]{{2}}){{2}}$'"
 )
 """The day that receipts go into, as SQL without parameters for `format(schema=…)`."""

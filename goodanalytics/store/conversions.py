@@ -63,7 +63,10 @@ _ROW: Final = (
     "amount_cents bigint, currency text, reporting_cents bigint, reporting_currency text, sale_event_id uuid, "
     "before_cents bigint, reason text, place text, contents jsonb, consent jsonb"
 )
-_COLUMNS: Final = ", ".join(f'"{part.split()[0]}"' for part in _ROW.split(", "))
+COLUMNS: Final = tuple(part.split()[0] for part in _ROW.split(", "))
+"""What `row_of` fills, without the touches."""
+
+_COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class KnownSale:
 async def find_sales(
     conn: AsyncConnection, t: Tables, named: Collection[tuple[UUID, SaleName]]
 ) -> dict[tuple[UUID, SaleName], list[KnownSale]]:
-    """The sales of these names, each in its workspace. One that has a key twice was recorded by two ways of asking."""
+    """The sales of these names, each in its workspace. A key is one sale's, unless rows were put there by hand."""
     if not named:
         return {}
     rows = [
@@ -245,22 +248,29 @@ def in_reporting_currency(hit: Hit, config: Config) -> tuple[int | None, str | N
     return (None, None) if found is None or abs(found) >= 2**63 else (found, into)
 
 
-def _touches(t: Tables, members: str, workspace: str, until: str) -> str:
-    """The visits of *members* that had begun *until* then, oldest first: the first one and the newest of many."""
+def touches(t: Tables, members: str, workspace: str, until: str) -> str:
+    """
+    The visits that had begun *until* then, oldest first: the first one and the newest of many; as SQL.
+
+    Args:
+        members: What gives the ids of all rows of the person, as `m (id)`.
+    """
     return (
         "(SELECT coalesce(jsonb_agg(jsonb_build_object('at', x.started_at, 'session_id', x.id, 'visitor_id', x.visitor_id, "
         "'click_id', x.click_id, 'link_id', x.link_id, 'source', x.acquisition) ORDER BY x.started_at, x.id), '[]') "
-        "FROM (SELECT s.*, row_number() OVER (ORDER BY s.started_at, s.id) AS place, "
-        "row_number() OVER (ORDER BY s.started_at DESC, s.id DESC) AS newness "
-        f"FROM {t.sessions} s WHERE s.workspace_id = {workspace} AND s.visitor_id = ANY({members}) "
-        f"AND s.bot IS NULL AND s.started_at <= {until}) AS x WHERE x.place = 1 OR x.newness < {MOST_TOUCHES})"
+        "FROM (SELECT s.*, row_number() OVER newest AS newness, lead(s.id) OVER newest IS NULL AS is_first "
+        # OFFSET keeps the index by time from being chosen while there are few visits: it would read everybody's.
+        f"FROM {members}, LATERAL (SELECT s.* FROM {t.sessions} s "
+        f"WHERE s.workspace_id = {workspace} AND s.visitor_id = m.id OFFSET 0) AS s "
+        f"WHERE s.bot IS NULL AND s.started_at <= {until} WINDOW newest AS (ORDER BY s.started_at DESC, s.id DESC)) AS x "
+        f"WHERE x.is_first OR x.newness < {MOST_TOUCHES})"
     )
 
 
 @lru_cache(maxsize=64)
 def insert(t: Tables, condition: str = "", rows: str = "CAST(:rows AS json)") -> str:
     """`INSERT` of a JSON array, *rows*, with their touches; answers how many each has."""
-    own = _touches(t, "r.members", "r.workspace_id", "r.occurred_at")
+    own = touches(t, "unnest(r.members) AS m (id)", "r.workspace_id", "r.occurred_at")
     sales = f"(SELECT c.touches FROM {t.conversions} c WHERE c.workspace_id = r.workspace_id AND c.event_id = r.sale_event_id)"
     return (
         f"INSERT INTO {t.conversions} ({_COLUMNS}, touches) "
@@ -275,7 +285,9 @@ async def adopt(
     conn: AsyncConnection, t: Tables, persons: Iterable[Collection[RowKey]], now: datetime
 ) -> list[Told]:
     """
-    Let unattributed conversions of these people have the touches that came before them; what the platforms may be told.
+    Let unattributed conversions of these people have the touches that came before them; what the platforms may be told of them.
+
+    That is also what was given back of them meanwhile: no platform took a refund of a sale that it did not know.
 
     Args:
         persons: All rows of each, written and locked.
@@ -290,42 +302,65 @@ async def adopt(
     found = await run(
         conn,
         f"WITH found AS MATERIALIZED (SELECT c.workspace_id, c.event_id, "
-        f"{_touches(t, 'k.members', 'c.workspace_id', 'c.occurred_at')} AS touches "
+        f"{touches(t, 'unnest(k.members) AS m (id)', 'c.workspace_id', 'c.occurred_at')} AS touches "
         "FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, visitor_id uuid, members uuid[]) "
         f"JOIN {t.conversions} c USING (workspace_id, visitor_id) "
         "WHERE c.touches = '[]' AND c.kind <> 'refund'), "
         f"changed AS (UPDATE {t.conversions} c SET touches = f.touches, adopted_at = :now FROM found f "
         "WHERE c.workspace_id = f.workspace_id AND c.event_id = f.event_id AND f.touches <> '[]' RETURNING c.*) "
-        "SELECT c.*, e.url, e.properties FROM changed c "
-        f"LEFT JOIN {t.events} e ON e.workspace_id = c.workspace_id AND e.visitor_id = c.visitor_id "
-        "AND e.occurred_at = c.occurred_at AND e.id = c.event_id ORDER BY c.occurred_at, c.event_id",
+        + _changed_with_events(t),
         rows=as_json(asked),
         now=now,
     )
-    adopted = list(found)
+    adopted = {(row.workspace_id, row.event_id): row._mapping for row in found}
     if not adopted:
         return []
-    await run(
+    refunds = await run(
         conn,
-        f"UPDATE {t.conversions} r SET touches = s.touches, adopted_at = :now FROM {t.conversions} s, "
+        f"WITH changed AS (UPDATE {t.conversions} r SET touches = s.touches, adopted_at = :now FROM {t.conversions} s, "
         "unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) AS k (workspace_id, event_id) "
         "WHERE r.workspace_id = k.workspace_id AND r.sale_event_id = k.event_id "
-        "AND s.workspace_id = k.workspace_id AND s.event_id = k.event_id",
-        workspaces=[row.workspace_id for row in adopted],
-        ids=[row.event_id for row in adopted],
+        "AND s.workspace_id = k.workspace_id AND s.event_id = k.event_id RETURNING r.*) "
+        + _changed_with_events(t),
+        workspaces=[workspace_id for workspace_id, _ in adopted],
+        ids=[event_id for _, event_id in adopted],
         now=now,
     )
-    buyers = [(row.workspace_id, row.visitor_id) for row in adopted]
+    news = [_read(row) for row in adopted.values()]
+    news += [_read(row._mapping, _sold(adopted[row.workspace_id, row.sale_event_id])) for row in refunds]
+    buyers = [(one.hit.workspace_id, one.visitor_id) for one in news]
     visitors = await visitors_of(conn, t, {one for key in buyers for one in company[key]})
     told = []
-    for row, key in zip(adopted, buyers, strict=True):
-        person = fold(visitors[one] for one in company[key])
+    for one, key in zip(news, buyers, strict=True):
+        person = fold(visitors[row] for row in company[key])
         assert person is not None, "who bought has a row"  # noqa: S101  # for the type checker
-        told.append((row.workspace_id, conversion(_read(row._mapping), person)))
+        told.append((key[0], conversion(one, person)))
     return told
 
 
-def _read(row: RowMapping) -> Converted:
+def _changed_with_events(t: Tables) -> str:
+    """The rows of `changed` in the order of time, each with what only its event knows."""
+    return (
+        "SELECT c.*, e.url, e.properties FROM changed c "
+        f"LEFT JOIN {t.events} e ON e.workspace_id = c.workspace_id AND e.visitor_id = c.visitor_id "
+        "AND e.occurred_at = c.occurred_at AND e.id = c.event_id ORDER BY c.occurred_at, c.event_id"
+    )
+
+
+def _sold(row: RowMapping) -> Sale:
+    """A row of a sale, as its refunds have to know it."""
+    return Sale(
+        workspace_id=row["workspace_id"],
+        id=row["event_id"],
+        visitor_id=row["visitor_id"],
+        occurred_at=row["occurred_at"],
+        key=row["key"],
+        amount_cents=row["amount_cents"] or 0,
+        currency=row["currency"],
+    )
+
+
+def _read(row: RowMapping, sale: Sale | None = None) -> Converted:
     hit = Hit(
         id=row["event_id"],
         workspace_id=row["workspace_id"],
@@ -343,7 +378,7 @@ def _read(row: RowMapping) -> Converted:
         contents=msgspec.convert(row["contents"], tuple[Item, ...]),
         consent=None if row["consent"] is None else msgspec.convert(row["consent"], Consent),
     )
-    return Converted(hit, row["visitor_id"], row["url"])
+    return Converted(hit, row["visitor_id"], row["url"], sale=sale, before_cents=row["before_cents"])
 
 
 async def part(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical: Mapping[UUID, UUID]) -> None:
@@ -383,5 +418,6 @@ __all__ = [
     "part",
     "record",
     "row_of",
+    "touches",
     "waits",
 ]

@@ -220,7 +220,14 @@ async def _driven(conn: AsyncConnection | AsyncSession, verb: str, sql: str, val
     sql = f"{sql} /* {next(_asked).bit_length()} */"
     if isinstance(conn, AsyncSession):
         conn = await conn.connection()
-    raw: Any = (await conn.get_raw_connection()).driver_connection
+    # One that is there can be asked for at once, without a change of context.
+    sync = conn.sync_connection
+    pooled = (
+        await conn.get_raw_connection()
+        if sync is None or sync.closed or sync.invalidated
+        else sync.connection
+    )
+    raw: Any = pooled.driver_connection
     if raw.is_closed() or not raw.is_in_transaction():
         # SQLAlchemy begins with the first statement that goes through it, and says it when it cannot.
         await conn.exec_driver_sql("SELECT 1")

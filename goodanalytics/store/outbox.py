@@ -2,6 +2,7 @@
 The outbox: what is to be told to whom, written in the transaction of what it tells.
 
 1. One row for each event and target, whoever asks how often: the event's id is the id under which the platform knows it.
+   Asked again, when the person turns out to be known, it sends what was skipped for want of knowing them, and nothing twice.
 2. What is not sent is a row too, `skipped` with the reason, so that nobody has to guess.
 3. A replay sends the same row again, with the same event id. A sale is not sent again after its refund: to a platform that
    restates, it would take the refund back.
@@ -18,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from goodanalytics.core.delivery import RECALLED
+from goodanalytics.core.delivery import RECALLED, SALE_NOT_DELIVERED
 from goodanalytics.store.database import as_bytea, as_json, run
 from goodanalytics.store.outbox_leases import WEBHOOK
 from goodanalytics.store.tables import Tables
@@ -30,6 +31,11 @@ OLDEST: Final = timedelta(days=91)
 """Older than any platform takes a conversion."""
 
 SWEPT: Final = 2_000  # rows at a time
+
+_UNKNOWN_THEN: Final = (
+    f"d.reason LIKE 'missing_signals%' OR d.reason IN ('consent_unknown', '{SALE_NOT_DELIVERED}')"
+)
+"""Why a conversion was skipped whose person turns out to be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ async def plan(
     """
     Put *rows* into the outbox, those to platforms where the platform is switched on; all in one statement.
 
+    What is there stays as it is, but for what was skipped because too little was known, and is known now.
+
     Returns:
         The webhooks of *workspaces*, from the same statement.
     """
@@ -96,13 +104,15 @@ async def plan(
     put = (
         "WITH r AS (SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, id uuid, target text, "
         "lane text, event_id uuid, kind text, occurred_at timestamptz, sale_event_id uuid, state text, reason text, "
-        f"sealed bytea, shown jsonb)), put AS (INSERT INTO {t.dispatches} "
+        f"sealed bytea, shown jsonb)), put AS (INSERT INTO {t.dispatches} AS d "
         f"({columns}, attempts, next_at, settled_at, created_at) SELECT {columns}, 0, "
         "CASE WHEN state = 'pending' THEN CAST(:now AS timestamptz) END, "
         "CASE WHEN state = 'skipped' THEN CAST(:now AS timestamptz) END, CAST(:now AS timestamptz) FROM r "
         f"WHERE r.target LIKE '{WEBHOOK}%' OR EXISTS (SELECT FROM {t.platform_settings} s "
         "WHERE s.workspace_id = r.workspace_id AND s.platform = r.target AND s.enabled) "
-        "ON CONFLICT DO NOTHING) "
+        "ON CONFLICT (workspace_id, event_id, target) DO UPDATE SET state = 'pending', reason = NULL, attempts = 0, "
+        "lane = excluded.lane, sealed = excluded.sealed, shown = excluded.shown, next_at = excluded.next_at, settled_at = NULL "
+        f"WHERE d.state = 'skipped' AND excluded.state = 'pending' AND ({_UNKNOWN_THEN})) "
     )
     found = await run(
         conn,
@@ -141,8 +151,32 @@ async def recall(
         conn, t, now,
         f"FROM {t.conversions} c WHERE c.workspace_id = :workspace_id "
         "AND c.visitor_id = ANY(CAST(:visitors AS uuid[])) AND d.event_id = c.event_id "
-        f"AND d.target NOT LIKE '{WEBHOOK}%'",
+        f"AND d.target NOT LIKE '{WEBHOOK}%' AND d.workspace_id = :workspace_id",
         workspace_id=workspace_id, visitors=sorted(visitor_ids),
+    )  # fmt: skip
+
+
+async def recall_denied(
+    conn: AsyncConnection, t: Tables, persons: Collection[tuple[UUID, UUID]], now: datetime
+) -> Recalled:
+    """
+    Take back what is queued for ad platforms about those of *persons* whose newest answer, on any browser, is no.
+
+    Args:
+        persons: Workspace and canonical id of each; their rows are written and locked.
+    """
+    workspaces, ids = zip(*sorted(persons), strict=True)
+    said = "v.consent -> 'ad_user_data'"
+    return await _recall(
+        conn, t, now,
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:persons AS uuid[])) AS k (workspace_id, person), "
+        f"LATERAL (SELECT {said} ->> 'value' AS value FROM {t.visitors} v WHERE v.workspace_id = k.workspace_id "
+        f"AND v.canonical_id = k.person AND {said} IS NOT NULL "
+        f"ORDER BY {said} ->> 'at' COLLATE \"C\" DESC LIMIT 1) AS answer, {t.visitors} m, {t.conversions} c "
+        "WHERE answer.value = 'denied' AND m.workspace_id = k.workspace_id AND m.canonical_id = k.person "
+        "AND c.workspace_id = m.workspace_id AND c.visitor_id = m.id AND d.workspace_id = c.workspace_id "
+        f"AND d.event_id = c.event_id AND d.target NOT LIKE '{WEBHOOK}%'",
+        workspaces=list(workspaces), persons=list(ids),
     )  # fmt: skip
 
 
@@ -150,7 +184,10 @@ async def recall_target(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, target: str, now: datetime
 ) -> Recalled:
     """Take back everything that is queued for a target."""
-    return await _recall(conn, t, now, "WHERE d.target = :target", workspace_id=workspace_id, target=target)
+    return await _recall(
+        conn, t, now, "WHERE d.workspace_id = :workspace_id AND d.target = :target",
+        workspace_id=workspace_id, target=target,
+    )  # fmt: skip
 
 
 async def _recall(conn: AsyncConnection, t: Tables, now: datetime, which: str, **values: Any) -> Recalled:
@@ -163,7 +200,6 @@ async def _recall(conn: AsyncConnection, t: Tables, now: datetime, which: str, *
         f"sealed = CASE WHEN {busy} THEN d.sealed END, next_at = CASE WHEN {busy} THEN d.next_at END, "
         f"lease_id = CASE WHEN {busy} THEN d.lease_id END, leased_until = CASE WHEN {busy} THEN d.leased_until END, "
         f"settled_at = CASE WHEN {busy} THEN d.settled_at ELSE CAST(:now AS timestamptz) END {which} "
-        "AND d.workspace_id = :workspace_id "
         "AND d.state IN ('pending', 'retry_wait', 'accepted', 'paused_credentials') RETURNING d.state",
         now=now,
         **values,
@@ -275,6 +311,7 @@ __all__ = [
     "erase",
     "plan",
     "recall",
+    "recall_denied",
     "recall_target",
     "replay",
     "tidy",

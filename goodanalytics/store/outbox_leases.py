@@ -30,6 +30,23 @@ WEBHOOK: Final = "webhook:"
 POLLS: Final = 20
 """How many requests are asked after at a time."""
 
+_HELD = (
+    "FROM unnest((SELECT CAST(:ids AS uuid[]))) AS k (id) WHERE d.workspace_id = :workspace_id AND d.id = k.id "
+    "AND coalesce(d.lease_id = :lease_id, false)"
+)
+"""
+The rows `:ids` that are leased to `:lease_id`, each by its key.
+
+Nearly no row has a lease, so PostgreSQL expects one row of it and would walk over the table for that; what stands in `coalesce` it
+does not guess about. What it knows of the table is old after a burst, or nothing at all: against a thousand keys that it can count,
+all rows of the workspace would seem fewer. So a sub-select hides how many there are.
+"""
+
+_ROWS = (
+    ", json_to_recordset(CAST(:rows AS json)) AS r (id uuid, state text, reason text, attempts integer, "
+    "next_at timestamptz, code text, message text, external_ref text)"
+)
+
 _GONE = f"d.reason IS NOT DISTINCT FROM '{RECALLED}'"
 _FREE = "(d.leased_until IS NULL OR d.leased_until <= :now)"
 
@@ -207,18 +224,18 @@ async def begin(
 ) -> set[UUID]:
     """Which of *ids* may go out now; their lease is renewed."""
     if due_target.target.startswith(WEBHOOK):
-        switch = f"SELECT FROM {t.webhooks} s WHERE s.workspace_id = d.workspace_id AND '{WEBHOOK}' || s.id = d.target"
+        switch = f"SELECT FROM {t.webhooks} s WHERE s.workspace_id = :workspace_id AND '{WEBHOOK}' || s.id = :target"
     else:
         switch = (
-            f"SELECT FROM {t.platform_settings} s WHERE s.workspace_id = d.workspace_id "
-            "AND s.platform = d.target AND (s.paused_at IS NULL OR s.paused_until IS NOT NULL)"
+            f"SELECT FROM {t.platform_settings} s WHERE s.workspace_id = :workspace_id "
+            "AND s.platform = :target AND (s.paused_at IS NULL OR s.paused_until IS NOT NULL)"
         )
     found = await run(
         conn,
-        f"UPDATE {t.dispatches} d SET leased_until = :until, sent_at = :now WHERE d.workspace_id = :workspace_id "
-        "AND d.id = ANY(CAST(:ids AS uuid[])) AND d.lease_id = :lease_id AND d.leased_until > :now "
+        f"UPDATE {t.dispatches} d SET leased_until = :until, sent_at = :now {_HELD} AND d.leased_until > :now "
         f"AND d.reason IS DISTINCT FROM '{RECALLED}' AND EXISTS ({switch} AND s.enabled) RETURNING d.id",
         workspace_id=due_target.workspace_id,
+        target=due_target.target,
         ids=list(ids),
         lease_id=lease_id,
         now=now,
@@ -244,8 +261,7 @@ async def detach(
     await run(
         conn,
         f"UPDATE {t.dispatches} d SET {_recalled('retry_wait')}, next_at = CASE WHEN {_GONE} THEN NULL "
-        "ELSE CAST(:now AS timestamptz) END, attempts = d.attempts + 1, external_ref = NULL WHERE d.workspace_id = :workspace_id AND d.id = ANY(CAST(:ids AS uuid[])) "
-        "AND d.lease_id = :lease_id",
+        f"ELSE CAST(:now AS timestamptz) END, attempts = d.attempts + 1, external_ref = NULL {_HELD}",
         workspace_id=due_target.workspace_id,
         ids=list(ids),
         lease_id=lease_id,
@@ -286,12 +302,9 @@ async def settle(
         f"next_at = CASE WHEN {gone} THEN NULL ELSE r.next_at END, "
         f"sealed = CASE WHEN {gone} THEN NULL ELSE d.sealed END, "
         f"settled_at = CASE WHEN {gone} OR r.state IN ('delivered', 'skipped', 'dead') THEN CAST(:now AS timestamptz) END "
-        "FROM json_to_recordset(CAST(:rows AS json)) AS r (id uuid, state text, reason text, attempts integer, "
-        "next_at timestamptz, code text, message text, external_ref text) "
-        # Nearly no row has a lease, so PostgreSQL expects one row of it and would walk over the table for that, or over all
-        # of *rows* for each row. What stands in `coalesce` it does not guess about, and goes by the key.
-        "WHERE d.workspace_id = :workspace_id AND d.id = r.id AND coalesce(d.lease_id = :lease_id, false) "
+        f"{_HELD.replace(' WHERE', _ROWS + ' WHERE')} AND r.id = k.id "
         "RETURNING d.state, d.kind, d.event_id, d.sale_event_id",
+        ids=list(settled),
         rows=as_json(rows),
         workspace_id=due_target.workspace_id,
         lease_id=lease_id,
@@ -333,8 +346,7 @@ async def release(
     result = await run(
         conn,
         f"UPDATE {t.dispatches} d SET {_recalled('d.state')}, lease_id = NULL, leased_until = NULL "
-        "WHERE d.workspace_id = :workspace_id AND d.id = ANY(CAST(:ids AS uuid[])) AND d.lease_id = :lease_id "
-        "RETURNING d.state",
+        f"{_HELD} RETURNING d.state",
         workspace_id=due_target.workspace_id,
         ids=list(ids),
         lease_id=lease_id,

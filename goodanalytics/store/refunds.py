@@ -7,14 +7,13 @@ decided when the refund is processed (`core.conversions.Sales`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from goodanalytics.core.hits import Hit, digest_of, id_for_key
+from goodanalytics.core import repetition
+from goodanalytics.core.hits import Hit, id_for_key
 from goodanalytics.errors import Conflict, GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store.conversions import KnownSale, SaleName, find_sales
 from goodanalytics.store.tables import Tables
@@ -59,14 +58,7 @@ def _of_sale(hit: Hit, name: SaleName, sales: Sequence[KnownSale]) -> Hit | Good
         sale_id=sale.event_id,
         signals=msgspec.structs.replace(hit.signals, visitor_id=sale.visitor_id),
     )
-    if hit.key is None or hit.digest is not None:
-        return pointed
-    return msgspec.structs.replace(pointed, digest=_digest(pointed, sale.event_id))
-
-
-def _digest(hit: Hit, sale_id: UUID) -> str:
-    """What a refund says, in short; of the amount that was asked for, which is none for all that is left."""
-    return hashlib.sha256(f"{digest_of(hit)} {sale_id} {hit.reason}".encode()).hexdigest()[:32]
+    return msgspec.structs.replace(pointed, digest=repetition.of_sale(pointed))
 
 
 __all__ = ["of_sales"]

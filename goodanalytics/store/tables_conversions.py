@@ -61,7 +61,12 @@ def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:
         time("adopted_at", "conversions.adopt", null=True),
         PrimaryKeyConstraint("workspace_id", "event_id", name="conversions_pkey"),
         CheckConstraint(words("kind", CONVERSION_KINDS), name="conversions_kind"),
-        Index("conversions_sale", "workspace_id", "sale_event_id"),
+        Index(
+            "conversions_sale",
+            "workspace_id",
+            "sale_event_id",
+            postgresql_where=text("sale_event_id IS NOT NULL"),
+        ),
         Index("conversions_key", "workspace_id", "key", postgresql_where=text("kind = 'sale'")),
         Index("conversions_visitor", "workspace_id", "visitor_id"),
         **scope,

@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.core import tokens, urls
+from goodanalytics.core import repetition, tokens, urls
 from goodanalytics.core.hits import (
     MAX_ID,
     MAX_TEXT,
@@ -339,6 +339,7 @@ def _vouched(hit: Hit) -> Hit:
     changes: dict[str, Any] = {"trusted": True, "signals": _unnamed(hit.signals)}
     if hit.key is not None:
         changes["id"] = id_for_key(hit.workspace_id, str(hit.event_type), hit.key)
+        changes["digest"] = repetition.digest(hit, "page")
     return msgspec.structs.replace(hit, **changes)
 
 

@@ -28,7 +28,6 @@ from goodanalytics.core.hits import (
     Hit,
     Invalid,
     Refused,
-    digest_of,
     flat_properties,
     id_for_key,
     money,
@@ -37,6 +36,7 @@ from goodanalytics.core.hits import (
     text,
     uuid_or_none,
 )
+from goodanalytics.core.repetition import digest_of
 
 WORKSPACE = UUID(int=7)
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -22,6 +22,8 @@ import pytest
 from sqlalchemy import text
 
 from goodanalytics import Analytics
+from goodanalytics.core.consent import Consent
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.platforms import (
     Conversion,
     Kind,
@@ -95,6 +97,16 @@ class SlowBell(Bell):
         if body_of(response) is None:
             return Verdict(status="accepted", code="no_answer").on_all(batch)
         return self.read(batch, response)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShyBell(Bell):
+    """Rings only for people whose address it knows."""
+
+    def skip(self, conversion: Conversion, now: datetime) -> str | None:
+        if conversion.person.email is None:
+            return "missing_signals: email"
+        return super().skip(conversion, now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +218,22 @@ class House:
                 self.visitor, **({"amount_cents": 4900, "currency": "EUR", "key": key} | facts)
             )
 
+    async def look(self, browser: str, consent: Consent | None = None, ago: timedelta = timedelta(0)) -> None:
+        """A page view, which may carry an answer about ads."""
+        now = self.clock()
+        hit = Hit(
+            id=self.analytics.config.new_id(),
+            workspace_id=self.analytics.config.workspace,
+            received_at=now,
+            occurred_at=now - ago,
+            event_type=EventType.PAGEVIEW,
+            origin="browser",
+            url="https://shop.example/",
+            signals=Signals(anonymous_id=browser),
+            consent=consent,
+        )
+        await self.analytics.ingest.now([hit])
+
     async def deliver(self) -> int:
         return await self.analytics.dispatcher.deliver_due()
 
@@ -268,7 +296,7 @@ async def house(opened) -> House:
 @pytest.fixture
 def bells() -> dict[str, Any]:
     """Dialects by name, since a test module cannot import from here."""
-    return {"bell": Bell, "slow": SlowBell, "token": TokenBell}
+    return {"bell": Bell, "shy": ShyBell, "slow": SlowBell, "token": TokenBell}
 
 
 @pytest.fixture

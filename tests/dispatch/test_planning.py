@@ -56,6 +56,76 @@ class TestQueued:
         assert {"email", "phone", "first_name"} <= {*shown["match_keys"]}
 
 
+class TestAdopted:
+    """A sale of nobody known, until somebody says who it was: DESIGN 0037 and 0047."""
+
+    @staticmethod
+    async def sell_to_nobody(house, **facts) -> None:
+        """Somebody looked at a page; then an order comes in from an address that nobody has."""
+        await house.look("a-cookie")
+        house.clock.advance(timedelta(minutes=1))
+        await house.analytics.sale(
+            None, **({"amount_cents": 4900, "currency": "EUR", "key": "A1", "external_id": "ada"} | facts)
+        )
+        await house.deliver()
+        house.clock.advance(timedelta(minutes=1))
+
+    async def adopt(self, house, times: int = 1) -> None:
+        """The page was theirs; taken back and said again as often as *times*."""
+        for number in range(times):
+            if number:
+                (merge,) = [
+                    m
+                    for m in (await house.analytics.visitors.why(house.visitor)).merges
+                    if m["undone_at"] is None
+                ]
+                await house.analytics.visitors.unmerge(merge["id"], reason="not sure")
+                buyer = await house.analytics.visitors.by_external_id("ada")
+                await house.analytics.visitors.merge(house.visitor, buyer, reason="sure", force=True)
+            else:
+                await house.analytics.identify(house.visitor, external_id="ada", email="ada@shop.example")
+            await house.deliver()
+            house.clock.advance(timedelta(hours=1))
+
+    @pytest.mark.parametrize("place", ["website", "store"])
+    @pytest.mark.parametrize("times", [1, 3])
+    async def test_a_platform_that_could_not_know_them_is_told_once(
+        self, opened, bells, exchange, place, times
+    ):
+        """What was skipped because nobody was known goes out when somebody is, and never again."""
+        house = await opened(bells["shy"]())
+        await self.sell_to_nobody(house, place=place)
+        before = await house.states()
+        await self.adopt(house, times)
+
+        assert before == ({} if place == "website" else {"A1": "skipped: missing_signals: email"})
+        assert exchange.keys == ["A1"]
+        assert await house.states() == {"A1": "delivered"}
+
+    async def test_a_platform_that_was_told_is_told_nothing_more(self, house, exchange):
+        """A sale in a store goes to who wants it at once; who bought there is no news."""
+        await self.sell_to_nobody(house, place="store")
+        await self.adopt(house, 2)
+
+        assert exchange.keys == ["A1"]
+
+    @pytest.mark.parametrize("looked", [False, True], ids=["it waits", "it was dropped"])
+    async def test_what_was_given_back_meanwhile_is_told_after_it(self, house, exchange, looked):
+        """No platform takes a refund of a sale that it does not know; once it knows the sale, the refund follows, once."""
+        await self.sell_to_nobody(house)
+        await house.analytics.refund("A1", 900, key="R1")
+        if looked:
+            await house.deliver()
+        await self.adopt(house, 2)
+        await house.after(hours=1)
+
+        assert [body["rings"][0]["kind"] for body in exchange.bodies] == ["sale", "refund"]
+        assert await house.ask("SELECT kind, state, reason FROM dispatches ORDER BY kind") == [
+            ("refund", "delivered", None),
+            ("sale", "delivered", None),
+        ]
+
+
 class TestConsent:
     @pytest.mark.parametrize(
         ("silence", "said", "state"),
@@ -150,6 +220,50 @@ class TestConsent:
 
         assert exchange.keys == ["A1", "A2"]
         assert await house.states() == {"A1": "skipped: recalled", "A2": "skipped: recalled"}
+
+    @pytest.mark.parametrize("way", ["a sale", "a page", "a merge", "the host's merge"])
+    async def test_who_says_no_later_has_nothing_queued_any_more(self, house, way):
+        """It is taken back with the answer itself, of all their browsers; other people's, and what was delivered, stay as they are."""
+        await house.sell("A0", consent=GRANTED)
+        await house.deliver()
+        await house.sell("A1", consent=GRANTED)
+        phone = await house.analytics.resolve({"anonymous_id": "phone"})
+        await house.analytics.sale(phone, amount_cents=1, currency="EUR", key="B1")
+        house.clock.advance(timedelta(minutes=1))
+        match way:
+            case "a sale":
+                await house.sell("A2", consent=DENIED)
+            case "a page":
+                await house.look("a-cookie", DENIED)
+            case _:
+                await house.look("tablet", DENIED)
+                tablet = await house.analytics.resolve({"anonymous_id": "tablet"})
+                if way == "a merge":
+                    for one in (house.visitor, tablet):
+                        await house.analytics.identify(one, external_id="ada")
+                else:
+                    await house.analytics.visitors.merge(house.visitor, tablet, reason="the same")
+
+        refused = {"A2": "skipped: consent_denied"} if way == "a sale" else {}
+        assert await house.states() == {
+            "A0": "delivered",
+            "A1": "skipped: recalled",
+            "B1": "pending",
+            **refused,
+        }
+        assert await house.ask(
+            "SELECT count(*) FROM dispatches WHERE reason = 'recalled' AND sealed IS NOT NULL"
+        ) == [(0,)]
+
+    async def test_a_no_that_is_older_than_a_yes_takes_nothing_back(self, house):
+        """The newest answer on any of their browsers counts, in whatever order answers come in."""
+        tablet = await house.analytics.resolve({"anonymous_id": "tablet"})
+        await house.analytics.visitors.merge(house.visitor, tablet, reason="the same")
+        house.clock.advance(timedelta(minutes=1))
+        await house.sell("A1", consent=GRANTED)
+        await house.look("tablet", DENIED, ago=timedelta(minutes=1))
+
+        assert await house.states() == {"A1": "pending"}
 
     async def test_a_merged_persons_other_browser_is_recalled_too(self, house, exchange):
         """Conversions belong to rows; the person is all of them."""

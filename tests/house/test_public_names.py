@@ -28,7 +28,7 @@ PROMISED = {
     "analytics.reports": "query realtime experiment",
     "analytics.platforms": "list enable disable store_credential store_credentials drop_credentials rotate dispatches dispatch "
     "replay replay_all recall coverage by_hour test",
-    "analytics.webhooks": "create get list update rotate_secret delete replay",
+    "analytics.webhooks": "create get list update rotate_secret delete replay test",
     "config": "schema secret_key previous_secret_keys workspace mount link_domains trusted_proxies mode session cookies log "
     "geo_path authenticate dashboard_auth exclude exclude_ips rate_limits limiter on_error spool_path "
     "platforms dispatch_policy consent_silence transport consent reporting_currency exchange_rate",
@@ -39,7 +39,7 @@ LATER = {
     "analytics.reports": "funnel retention journeys attribution",
     "config": "bots retention hooks",
 }
-COMMANDS = ["demo", "doctor", "forget", "links", "migrate", "platforms", "replay", "worker"]
+COMMANDS = ["demo", "doctor", "forget", "links", "migrate", "platforms", "replay", "webhooks", "worker"]
 COMMANDS_LATER = [
     "export", "import", "keys", "retention", "serve", "visitor",
 ]  # fmt: skip

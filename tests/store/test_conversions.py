@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -268,13 +269,17 @@ class TestTransaction:
                 event.listen(
                     listened, name, lambda *args: seen.append(str(args[2] if len(args) > 2 else args))
                 )
+            driver: Any = (await conn.get_raw_connection()).driver_connection
+            driver.add_query_logger(lambda record: seen.append(record.query))
             await analytics.sale(visitor, amount_cents=1_000, currency="EUR", key="o-1", connection=conn)
+            await asyncio.sleep(0)  # the driver tells on the loop
+            taken = list(seen)
 
-        assert len(seen) == 2
+        assert [statement.split(" ", 2)[1] for statement in taken] == ["open", "s"]
         assert await ltv(analytics, visitor) == {"EUR": 1_000}
 
     async def test_both_ways_write_the_same(self, analytics, monkeypatch):
-        """A sale, a lead and an event come out alike whether they go alone or the worker's way."""
+        """Sales, a lead and an event come out alike whether they go alone or the worker's way, also of somebody with two browsers."""
         found = []
         for way in ("alone", "together"):
             if way == "together":
@@ -293,6 +298,11 @@ class TestTransaction:
             await analytics.track(visitor, "Downloaded", properties={"plan": "yearly"})
             analytics.config.clock.advance(timedelta(days=2))
             await analytics.sale(visitor, amount_cents=100, currency="EUR")
+            browser = await visit(analytics, f"{way} too", "https://shop.test/?utm_source=letter")
+            for one in (visitor, browser):
+                await analytics.identify(one, external_id=f"person {way}")
+            page = "https://shop.test/thanks?utm_source=partner&utm_medium=referral"
+            await analytics.sale(visitor, amount_cents=1, currency="EUR", url=page)
             found.append(
                 [
                     [plain(row, visitor) for row in await rows(analytics, name) if row.visitor_id == visitor]
@@ -303,6 +313,7 @@ class TestTransaction:
             )
 
         assert found[0] == found[1]
+        assert [len(row["touches"]) for row in found[0][1]] == [1, 1, 1, 2]
 
 
 async def sessions(analytics: Analytics) -> list:

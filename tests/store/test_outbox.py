@@ -21,8 +21,8 @@ META = DueTarget(DEFAULT_WORKSPACE, "meta", {}, 0)
 
 
 @pytest.fixture
-async def filled(database, clock):
-    """Thirty dispatches that are due among twenty thousand that are over."""
+async def fresh(database, clock):
+    """Thirty dispatches that are due among twenty thousand that are over; PostgreSQL has not counted anything yet."""
     async with database.begin() as conn:
         await conn.execute(
             text(
@@ -41,10 +41,21 @@ async def filled(database, clock):
             ),
             {"w": DEFAULT_WORKSPACE, "now": clock()},
         )
+    return database
+
+
+@pytest.fixture
+async def filled(fresh):
+    """The same after a while."""
+    await count(fresh)
+    return fresh
+
+
+async def count(database) -> None:
+    """Let PostgreSQL see what is in the outbox."""
     async with database.engine.connect() as opened:
         conn = await opened.execution_options(isolation_level="AUTOCOMMIT")
         await conn.execute(text("VACUUM ANALYZE good_analytics.dispatches"))
-    return database
 
 
 async def plans(database, act) -> list[str]:
@@ -105,33 +116,38 @@ async def test_what_is_claimed_is_what_waits_longest_and_nobody_elses(filled, cl
     assert third == first
 
 
-async def test_settling_a_request_takes_each_row_by_its_key(filled, clock):
-    """A thousand rows are a thousand look-ups, not a thousand times a thousand comparisons."""
-    t, now = filled.tables, clock()
-    lease = UUID(int=5)
+@pytest.mark.parametrize("is_counted", [False, True], ids=["fresh", "after a while"])
+@pytest.mark.parametrize("what", ["begin", "detach", "release", "settle"])
+async def test_a_request_takes_each_row_by_its_key(fresh, clock, what, is_counted):
+    """A thousand rows are a thousand look-ups, not a thousand times a thousand comparisons, nor a walk over what is over."""
+    if is_counted:
+        await count(fresh)
+    t, now, lease = fresh.tables, clock(), {"lease_id": UUID(int=5), "now": clock()}
+    lend = text(
+        "UPDATE good_analytics.dispatches SET lease_id = :lease, leased_until = :until WHERE id IN "
+        "(SELECT id FROM good_analytics.dispatches ORDER BY id LIMIT 1000) RETURNING id"
+    )
+    lent = {"lease": lease["lease_id"], "until": now + timedelta(minutes=5)}
     seen: list[tuple[str, Any]] = []
-    async with filled.begin() as conn:
-        await conn.execute(
-            text("UPDATE good_analytics.dispatches SET lease_id = :lease, leased_until = :now WHERE id IN "
-                 "(SELECT id FROM good_analytics.dispatches LIMIT 1000)"), {"lease": lease, "now": now}
-        )  # fmt: skip
-        ids = (
-            await conn.execute(text("SELECT id FROM good_analytics.dispatches WHERE lease_id IS NOT NULL"))
-        ).scalars()
+    async with fresh.begin() as conn:
+        ids = list((await conn.execute(lend, lent)).scalars())
         event.listen(
             conn.sync_connection,
             "before_cursor_execute",
             lambda _c, _k, sql, values, *_: seen.append((sql, values)),
         )
-        settled = dict.fromkeys(ids, DONE)
-        await outbox_leases.settle(conn, t, META, settled, lease_id=lease, now=now)
-        await conn.execute(
-            text("UPDATE good_analytics.dispatches SET lease_id = :lease WHERE id = ANY(:ids)"),
-            {"lease": lease, "ids": list(settled)},
-        )
+        match what:
+            case "begin":
+                await outbox_leases.begin(conn, t, META, ids, until=lent["until"], **lease)
+            case "settle":
+                await outbox_leases.settle(conn, t, META, dict.fromkeys(ids, DONE), **lease)
+            case _:
+                await getattr(outbox_leases, what)(conn, t, META, ids, **lease)
+        await conn.execute(lend, lent)
         explained = await conn.exec_driver_sql(f"EXPLAIN ANALYZE {seen[0][0]}", seen[0][1])
         plan = "\n".join(row[0] for row in explained)
 
     removed = [int(number) for number in re.findall(r"Rows Removed by \w+(?: \w+)*: (\d+)", plan)]
     assert "Index Scan using dispatches_pkey" in plan, plan
+    assert "rows=1000.00" in plan, plan
     assert sum(removed) < 1_000, plan

@@ -98,14 +98,18 @@ class TestMetrics:
         assert await figures(seed, "visitors", "events") == (visitors, 1)
 
     async def test_clicks_and_who_clicked(self, seed) -> None:
-        """Clicks on short links count each; their people once, also merged ones."""
+        """Clicks on short links count each; their people once, also merged ones; a key that no link has is no short link."""
         await seed.visitor(1)
         await seed.visitor(2, of=1)
+        await seed.visitor(3)
+        await seed.link(50, "a")
         for visitor in (1, 1, 2):
+            await seed.event(visitor, kind="link_click", link=50)
+        for visitor in (1, 3):
             await seed.event(visitor, kind="link_click")
         await seed.event(2)
 
-        assert await figures(seed, "clicks", "unique_clicks", "pageviews") == (3, 1, 1)
+        assert await figures(seed, "clicks", "unique_clicks", "pageviews", "events") == (3, 1, 1, 6)
 
     async def test_visits(self, seed) -> None:
         """Visits, the share that bounced, the mean length and the mean number of pages."""
@@ -249,7 +253,6 @@ class TestDimensions:
         assert await rows(seed, "clicks", dimensions=("link",)) == [
             ("acme.test/b", 2),
             ("acme.test/a", 1),
-            (None, 1),
         ]
 
     async def test_notes_say_how_to_read_figures(self, seed) -> None:

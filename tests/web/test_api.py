@@ -735,10 +735,14 @@ async def test_key_with_another_body_is_a_conflict(site):
     """A used key with another body is a mistake that must not pass for a repetition."""
     await site.visit()
     await site.send(event_type="lead", anonymous_id="browser-1", idempotency_key="k")
+    await site.send(event_type="custom", anonymous_id="browser-1", idempotency_key="k")
 
-    response = await site.send(event_type="share", anonymous_id="browser-1", idempotency_key="k")
+    responses = [
+        await site.send(event_type="lead", anonymous_id="browser-1", idempotency_key="k", event_name="Demo"),
+        await site.send(event_type="share", anonymous_id="browser-1", idempotency_key="k"),
+    ]
 
-    assert (response.status_code, response.json()["code"]) == (409, "idempotency_key_reused")
+    assert [(r.status_code, r.json()["code"]) for r in responses] == [(409, "idempotency_key_reused")] * 2
 
 
 async def test_two_different_keys_are_refused(site):

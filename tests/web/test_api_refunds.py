@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from goodanalytics import Analytics
 from goodanalytics.config import Config, Principal
+from goodanalytics.errors import Conflict
 from goodanalytics.hooks import Hooks
 from goodanalytics.ingest import Ingest
 from goodanalytics.store.database import Database
@@ -17,6 +20,13 @@ from goodanalytics.web.api import room as api
 
 SECRET = {"authorization": "Bearer secret"}
 PAGE = {"authorization": "Bearer page"}
+
+
+@pytest.fixture
+async def python(engine: AsyncEngine, config: Config) -> AsyncIterator[Analytics]:
+    """The same shop, that tells in Python."""
+    async with Analytics(engine, dataclasses.replace(config, worker=False)) as running:
+        yield running
 
 
 @pytest.fixture
@@ -50,6 +60,56 @@ def sale(key: str = "o-1", **facts) -> dict:
 
 def refund(**facts) -> dict:
     return {"event_type": "refund", "sale_key": "o-1"} | facts
+
+
+@pytest.mark.parametrize("first", ["REST", "Python"])
+async def test_an_order_that_two_tell_of_is_one_sale(client, database, python, first):
+    """
+    One key is one sale and one refund over REST and Python, whatever else each says of it.
+
+    Another amount or currency is another sale, and told.
+    """
+
+    async def over_rest(**facts) -> tuple[str, object]:
+        answer = await client.post("/events", json=sale(properties={"hook": "stripe"}) | facts)
+        return {201: "recorded", 200: "repeated", 409: "conflict"}[answer.status_code], answer.json().get(
+            "event_id"
+        )
+
+    async def in_python(**facts) -> tuple[str, object]:
+        said = {"amount_cents": 4_900, "currency": "EUR", "url": "https://shop.test/thanks"} | facts
+        try:
+            outcome = await python.sale(email="ada@shop.test", key="o-1", **said)
+        except Conflict:
+            return "conflict", None
+        return outcome.status, str(outcome.event_id)
+
+    tellers = [over_rest, in_python] if first == "REST" else [in_python, over_rest]
+    told = [await tell() for tell in (*tellers, *tellers)]
+    wrong = [
+        await tell(**facts) for tell in tellers for facts in ({"amount_cents": 4_901}, {"currency": "USD"})
+    ]
+    back = await client.post("/events", json=refund(amount_cents=900, idempotency_key="r-1"))
+    again = await python.refund("o-1", 900, key="r-1")
+
+    assert [status for status, _ in told] == ["recorded", "repeated", "repeated", "repeated"]
+    assert len({event_id for _, event_id in told}) == 1
+    assert [status for status, _ in wrong] == ["conflict"] * 4
+    assert (back.json()["event_id"], again.status) == (str(again.event_id), "repeated")
+    with pytest.raises(Conflict):
+        await python.refund("o-1", 901, key="r-1")
+    assert [(c.kind, c.amount_cents) for c in await conversions(database)] == [
+        ("sale", 4_900),
+        ("refund", 900),
+    ]
+
+
+async def test_a_lead_and_a_sale_may_have_one_key(client, database):
+    """A key names its own kind of conversion."""
+    answers = [await client.post("/events", json=body) for body in (sale(), sale(event_type="lead"))]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert [(c.kind, c.key) for c in await conversions(database)] == [("sale", "o-1"), ("lead", "o-1")]
 
 
 async def test_a_sale_is_given_back_in_parts(client, database):

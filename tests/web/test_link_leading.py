@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 from sqlalchemy import select
 
 from goodanalytics import Analytics, Config
@@ -80,6 +83,36 @@ async def test_a_rule_reads_the_request(
 
     assert (led_to(matching), led_to(unlike)) == (f"{SHOP}/rule", SHOP)
     assert [event["properties"] for event in await events(analytics)][:1] == [{"rule": "mine"}]
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("US-CA", f"{SHOP}/rule"),
+        ("us-ca", f"{SHOP}/rule"),
+        ("US-California", f"{SHOP}/rule"),
+        ("US-NY", SHOP),
+        ("MX-CA", SHOP),
+    ],
+)
+async def test_a_rule_reads_the_region_of_an_address(
+    shared_database_url: str, config: Config, tmp_path: Path, region: str, expected: str
+) -> None:
+    """A region is its country with its code or its English name, as a database of addresses tells them."""
+    writer = MMDBWriter(6, "test", ipv4_compatible=True, languages=["en"], description="test")
+    california = {
+        "country": {"iso_code": "US"},
+        "subdivisions": [{"iso_code": "CA", "names": {"en": "California"}}, {"iso_code": "NY"}],
+    }
+    writer.insert_network(IPSet(["203.0.113.0/24"]), california)
+    writer.to_db_file(str(tmp_path / "places.mmdb"))
+    async with (
+        site(shared_database_url, config, geo_path=tmp_path / "places.mmdb") as analytics,
+        browser(analytics) as client,
+    ):
+        await make(analytics, rules=[Rule(url=f"{SHOP}/rule", when=When(regions=[region]))])
+
+        assert led_to(await client.get("/a")) == expected
 
 
 @pytest.mark.parametrize(

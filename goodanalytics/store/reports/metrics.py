@@ -7,7 +7,8 @@ Rows from bots never count (unless asked for), nor do leads and sales that a bro
   a short link, a ping or a refund alone. A person counts once in each row they touch; rows do not add up.
 * visits: sessions that started in the period. bounce_rate: percent of them that are bounces. visit_duration: their mean in
   seconds. views_per_visit: their mean number of pageviews.
-* pageviews, events (of any kind), clicks (on short links), unique_clicks (people who clicked).
+* pageviews, events (of any kind), clicks (on short links), unique_clicks (people who clicked). A click on a key that no link has
+  (an orphan) is an event and no click, as in the figures of links; `events` of the event type link_click count both.
 * leads, sales: trusted ones, also those that were given back later. revenue_cents: trusted sales less trusted refunds, each
   on its own day, in minor units; with the dimension currency a number, without it a mapping from currency to number.
   Currencies are never added. What is unattributed counts as direct.
@@ -143,7 +144,12 @@ def _percent(part: ColumnElement[Any], whole: ColumnElement[Any]) -> ColumnEleme
 
 
 _opens = _of_types(*OPENS)
-_clicks = _of_types(EventType.LINK_CLICK)
+
+
+def _clicks(r: Rows) -> ColumnElement[bool]:
+    return _of_types(EventType.LINK_CLICK)(r) & r.events.c.link_id.is_not(None)
+
+
 _sales = _trusted(EventType.SALE)
 
 OF_EVENTS: Mapping[str, Metric] = {

@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from goodanalytics.core import bots, said
+from goodanalytics.core import bots, repetition, said
 from goodanalytics.core.clients import MAX_USER_AGENT
 from goodanalytics.core.consent import Answer, Consent
 from goodanalytics.core.hits import (
@@ -212,7 +212,7 @@ def draft(call: Call, body: EventBody) -> Draft:
     sale = _sale(body)
     pointers = () if sale is not None or _is_of_nobody(body) else _pointers(body)
     hit = Hit(
-        id=keyed_id(call, key),
+        id=keyed_id(call, key, body.event_type),
         workspace_id=call.workspace_id,
         received_at=call.now,
         occurred_at=_occurred_at(body.timestamp, call.now),
@@ -236,12 +236,14 @@ def draft(call: Call, body: EventBody) -> Draft:
         scroll_depth=body.scroll_depth,
         key=key,
         platform_signals=_platform_signals(body.connector_signals or {}),
-        digest=None if key is None else digest_of(msgspec.structs.replace(body, idempotency_key=None)),
         consent=None if body.consent is None else Consent(**msgspec.structs.asdict(body.consent)),
         place=body.place,
         contents=said.items([msgspec.structs.asdict(line) for line in body.contents or ()]),
         reason=(body.reason or "refund") if sale is not None else None,
     )
+    if key is not None:
+        whole = digest_of(msgspec.structs.replace(body, idempotency_key=None))
+        hit = msgspec.structs.replace(hit, digest=repetition.digest(hit, "api", whole))
     return Draft(hit, pointers, sale)
 
 

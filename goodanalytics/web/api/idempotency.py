@@ -3,7 +3,7 @@ Keys that a caller gives to what it asks, so that asking twice does it once.
 
 A key becomes the hit's id (`core.hits.id_for_key`) and the body's digest travels with it, so the ledger itself tells a
 repetition from another body under a used key. Secret and publishable keys have separate rooms: no page can occupy a
-server's key.
+server's key. A lead, a sale and a refund have the id that the same key has in Python (`core.repetition`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core.conversions import KINDS
 from goodanalytics.core.hits import MAX_TEXT, id_for_key
 from goodanalytics.errors import InvalidInput
 from goodanalytics.web.api.operations import Call
@@ -36,11 +37,13 @@ def header_key(call: Call) -> str | None:
     return key
 
 
-def keyed_id(call: Call, key: str | None) -> UUID:
-    """The hit id that stands for *key*; a new one when there is none."""
+def keyed_id(call: Call, key: str | None, kind: str | None = None) -> UUID:
+    """The hit id that stands for *key*, which is of an event of that *kind*; a new one when there is none."""
     if key is None:
         return call.room.config.new_id()
-    return id_for_key(call.workspace_id, "api" if call.trusted else "api-publishable", key)
+    if not call.trusted:
+        return id_for_key(call.workspace_id, "api-publishable", key)
+    return id_for_key(call.workspace_id, kind if kind in KINDS and kind is not None else "api", key)
 
 
 def digest_of(body: msgspec.Struct, about: str = "") -> str:

@@ -146,7 +146,7 @@ async def replay(call: Call) -> Response:
     webhook_id = _id(call)
     body = await read_json(call.request, WebhookReplayBody, MAX_BODY)
     replayed = await call.room.webhooks.replay(
-        webhook_id, since=body.since, states=body.states, workspace_id=call.workspace_id
+        webhook_id, since=body.since, states=body.states, actor=actor_of(call), workspace_id=call.workspace_id
     )
     call.room.platforms.dispatcher.wake()
     return answer({"replayed": len(replayed)})

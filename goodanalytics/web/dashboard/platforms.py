@@ -284,7 +284,7 @@ class ToldPages:
 
     async def _replay_webhook(self, press: Press) -> str:
         webhook_id = _id(press.request, "webhook_id")
-        await self.webhooks.replay(webhook_id, workspace_id=press.workspace_id)
+        await self.webhooks.replay(webhook_id, actor=ACTOR, workspace_id=press.workspace_id)
         self.platforms.dispatcher.wake()
         return f"/dispatches{press.asked.href(target=f'webhook:{webhook_id}')}"
 

@@ -162,6 +162,7 @@ class Questions:
             accept_language=visit.headers.get("accept-language"),
             country=None if place is None else place.country,
             region=None if place is None else place.region,
+            region_code=None if place is None else place.region_code,
             ip=client.ip,
             visitor=await self._known_of(visit) if "visitor" in needs else None,
         )
