@@ -3,15 +3,16 @@ What `sale()` adds to the host's own transaction: ratios measured in one run.
 
     python -m benchmarks.sale [--quick] [--url postgresql+asyncpg://…]
 
-The host's transaction is BEGIN, an INSERT of an order, COMMIT. Variants of it take turns, order by order, on one connection, so that
+The host's transaction is an ORM session's: BEGIN, an order that is flushed, COMMIT. Variants of it take turns, order by order, on one connection, so that
 the machine's drift hits all alike:
 
 1. the order alone;
-2. the order and two more statements of its kind: SQLAlchemy's `insert()` of a row of eight columns with a key and two indexes;
-3. the order and two inserts as simple as they get: `text()` with two parameters, a key and one index;
-4. the order and `sale(…, connection=conn)` for a visitor who is on a visit, with a key.
+2. the order and two more of its kind, objects of eight columns with a key and two indexes, each flushed by itself;
+3. the order and two such rows by SQLAlchemy's `insert()`;
+4. the order and two inserts as simple as they get: `text()` with two parameters, a key and one index;
+5. the order and `sale(…, connection=session)` for a visitor who is on a visit, with a key.
 
-Reach: what (4) adds is at most what (2) adds; (3) is the yardstick that was used first. Commits are not waited for
+Reach: what (5) adds is at most what (2) adds; (3) and (4) are told beside it. Commits are not waited for
 (`synchronous_commit=off`), which would hide the difference behind the disk.
 
 Without `--url` an embedded PostgreSQL is started in a temporary directory. A given database is migrated and filled: do not name one
@@ -37,7 +38,8 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text, event, insert, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
 
 from benchmarks.measures import Row, Subject
 from benchmarks.rig import Rig
@@ -45,7 +47,11 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 
 REACH = 2  # statements
-ORDERED, SIMPLE = "an INSERT of an order", "a simple indexed INSERT"
+ORDERED, FLUSHED, SIMPLE = (
+    "an INSERT of an order",
+    "an ORM session's flush of an order",
+    "a simple indexed INSERT",
+)
 LONG = 20  # seconds that a full run takes, and some more
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -69,6 +75,18 @@ NOTES = Table(
     Column("amount_cents", BigInteger, nullable=False),
 )  # fmt: skip
 ORDER = insert(ORDERS)
+
+
+class Objects(DeclarativeBase):
+    """The host's objects."""
+
+
+class Written(Objects):
+    """An order as an object."""
+
+    __table__ = ORDERS
+
+
 NOTE = text("INSERT INTO notes (id, customer, amount_cents) VALUES (:id, :customer, 4900)")
 
 
@@ -131,43 +149,51 @@ async def measure(url: str, *, quick: bool) -> Found:
             await conn.run_sync(HOST.create_all)
         people = await visitors(analytics, 200)
 
-        async def alone(conn: AsyncConnection, number: int) -> None: ...
+        async def alone(session: AsyncSession, number: int) -> None: ...
 
-        async def two_orders(conn: AsyncConnection, number: int) -> None:
+        async def two_flushes(session: AsyncSession, number: int) -> None:
             for side in (1, 2):
-                await conn.execute(ORDER, order(100 * number + 10 * side))
+                session.add(Written(**order(100 * number + 50 + side)))
+                await session.flush()
 
-        async def two_notes(conn: AsyncConnection, number: int) -> None:
+        async def two_orders(session: AsyncSession, number: int) -> None:
+            for side in (1, 2):
+                await session.execute(ORDER, order(100 * number + 60 + side))
+
+        async def two_notes(session: AsyncSession, number: int) -> None:
             for side in (0, 1):
-                await conn.execute(NOTE, {"id": 2 * number + side, "customer": number % 999})
+                await session.execute(NOTE, {"id": 2 * number + side, "customer": number % 999})
 
-        async def sale(conn: AsyncConnection, number: int) -> None:
+        async def sale(session: AsyncSession, number: int) -> None:
             await analytics.sale(
                 people[number % len(people)],
                 amount_cents=4900,
                 currency="EUR",
                 key=f"order-{number}",
-                connection=conn,
+                connection=session,
             )
 
-        variants: dict[str, Callable[[AsyncConnection, int], Awaitable[None]]] = {
+        variants: dict[str, Callable[[AsyncSession, int], Awaitable[None]]] = {
             "alone": alone,
+            FLUSHED: two_flushes,
             ORDERED: two_orders,
             SIMPLE: two_notes,
             "sale": sale,
         }
         seconds: dict[str, list[float]] = {name: [] for name in variants}
-        async with engine.connect() as conn:
+        async with AsyncSession(engine, expire_on_commit=False) as session:
             gc.disable()
             for number in range(rounds):
                 for place, (name, act) in enumerate(variants.items()):
                     began = perf_counter()
-                    async with conn.begin():
-                        await conn.execute(ORDER, order(100 * number + place))
-                        await act(conn, number)
+                    async with session.begin():
+                        session.add(Written(**order(100 * number + place)))
+                        await session.flush()
+                        await act(session, number)
+                    session.expunge_all()
                     seconds[name].append(perf_counter() - began)
             gc.enable()
-            statements = await statements_of(conn, lambda: sale(conn, rounds + 1))
+            statements = await statements_of(session, lambda: sale(session, rounds + 1))
         size = rounds // 10
         tenths = [
             {name: statistics.median(taken[begin : begin + size]) for name, taken in seconds.items()}
@@ -175,21 +201,22 @@ async def measure(url: str, *, quick: bool) -> Found:
         ]
         ratios = {
             kind: [2 * (one["sale"] - one["alone"]) / (one[kind] - one["alone"]) for one in tenths]
-            for kind in (ORDERED, SIMPLE)
+            for kind in (FLUSHED, ORDERED, SIMPLE)
         }
         middle = {name: statistics.median(one[name] for one in tenths) for name in variants}
     await engine.dispose()
     return Found(ratios, statements, middle)
 
 
-async def statements_of(conn: AsyncConnection, act: Callable[[], Awaitable[None]]) -> int:
+async def statements_of(session: AsyncSession, act: Callable[[], Awaitable[None]]) -> int:
     """How many statements *act* takes in a transaction that has begun, those past SQLAlchemy too."""
     said: list[str] = []
 
     def note(record: Any) -> None:
         said.append(record.query)
 
-    async with conn.begin():
+    async with session.begin():
+        conn = await session.connection()
         await conn.execute(text("SELECT 1"))
         driver: Any = (await conn.get_raw_connection()).driver_connection
         driver.add_query_logger(note)
@@ -217,7 +244,9 @@ def alone(_rig: Rig, seconds: float) -> list[Row]:
     """The line of `make bench`."""
     found = embedded(quick=seconds < LONG)
     what = f"`sale()` in the host's transaction ({found.statements} statements)"
-    return [Row(what, kind, ratios, REACH) for kind, ratios in found.ratios.items()]
+    return [
+        Row(what, kind, ratios, REACH if kind == FLUSHED else None) for kind, ratios in found.ratios.items()
+    ]
 
 
 def main() -> None:
@@ -231,7 +260,8 @@ def main() -> None:
     times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in found.middle.items())
     sys.stdout.write(f"sale() takes {found.statements} statements; the order {times}\n")
     for kind, ratios in found.ratios.items():
-        sys.stdout.write(f"{statistics.median(ratios):.1f} x {kind} (reach {REACH})\n")
+        reach = f" (reach {REACH})" if kind == FLUSHED else ""
+        sys.stdout.write(f"{statistics.median(ratios):.2f} x {kind}{reach}\n")
 
 
 SUBJECT = Subject("sale", lambda _rig: None, alone=alone)

@@ -89,7 +89,7 @@ class Ingest:
         if connection is not None:
             async with self.database.reading(connection) as conn:
                 outcomes = await act(conn)
-            if outcomes:
+            if outcomes and any(self.hooks.is_waited_for(str(hit.event_type)) for hit in hits):
                 await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
         for _ in range(ATTEMPTS):

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
 import msgspec
 from sqlalchemy import event, make_url, text
-from sqlalchemy.engine import URL, Connection, CursorResult
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -284,36 +284,38 @@ async def after_commit(connection: AsyncConnection | AsyncSession, call: Callabl
     if sync is None or not sync.in_transaction():
         call()
         return
-    waiting = _waiting.get(sync)
-    if waiting is None:
-        waiting = _waiting[sync] = []
-        event.listen(sync, "commit", _committed)
-        event.listen(sync, "rollback", _rolled_back)
-        event.listen(sync, "rollback_savepoint", _rolled_back_to)
+    if sync.engine not in _watched:
+        # On the engine and not on the connection: a session takes a new one for each transaction.
+        _watched.add(sync.engine)
+        event.listen(sync.engine, "commit", _committed)
+        event.listen(sync.engine, "rollback", _rolled_back)
+        event.listen(sync.engine, "rollback_savepoint", _rolled_back_to)
     inside = set()
     nested: Any = sync.get_nested_transaction()
     while nested is not None:
         inside.add(nested._savepoint)  # noqa: SLF001  # the name that `rollback_savepoint` is called with
         nested = nested._previous_nested  # noqa: SLF001
-    waiting.append((inside, call))
+    _waiting.setdefault(sync, []).append((inside, call))
 
+
+_watched: WeakSet[Engine] = WeakSet()
 
 _waiting: WeakKeyDictionary[Connection, list[tuple[set[str], Callable[[], None]]]] = WeakKeyDictionary()
 """What each host connection's commit sets going, with the savepoints that it was asked in."""
 
 
 def _committed(sync: Connection) -> None:
-    waiting, _waiting[sync][:] = list(_waiting[sync]), []
-    for _, call in waiting:
+    for _, call in _waiting.pop(sync, ()):
         call()
 
 
 def _rolled_back(sync: Connection) -> None:
-    _waiting[sync].clear()
+    _waiting.pop(sync, None)
 
 
 def _rolled_back_to(sync: Connection, name: str, _context: None) -> None:
-    _waiting[sync][:] = [(inside, call) for inside, call in _waiting[sync] if name not in inside]
+    if sync in _waiting:
+        _waiting[sync] = [(inside, call) for inside, call in _waiting[sync] if name not in inside]
 
 
 _LOST = (
