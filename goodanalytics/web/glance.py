@@ -102,7 +102,7 @@ class Glance:
             return None
         start, own = found.start(), found[1]
         is_first = start == 0 or header[start - 2 : start] == b"; "
-        is_plain = is_first and header.rfind(self._name) == start and self._other(header) is None
+        is_plain = is_first and header.count(self._name) == 1 and self._other(header) is None
         return own if is_plain and own.strip(b"0-") else None
 
     def _one_by_one(self, header: bytes) -> Browser | None:

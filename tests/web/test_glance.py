@@ -63,6 +63,7 @@ def visit(header: str) -> Visit:
 @example(f"_ga_anon={OURS}; x_ga_anon={OURS}")
 @example(f"x_ga_anon={OURS}; _ga_anon={OURS}")
 @example(f"_ga_anon={OURS}; _ga_ignore=1")
+@example(f"_ga_anon=a-browser; _ga_anon={OURS}; ")
 def test_a_browser_that_is_known_at_a_glance_is_known_by_its_cookies(header: str) -> None:
     """The same id, the same click, the same pixels; and nobody who is not to be followed."""
     headers = {b"cookie": header.encode("latin-1")}
