@@ -20,6 +20,7 @@ from goodanalytics.demo.trade import PARTNER
 
 UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DAYS = 30
+HOST = "127.0.0.1:8000"
 TAG = re.compile(r"<[^>]*>")
 
 
@@ -36,7 +37,7 @@ async def told(shared_database_url: str) -> tuple[Analytics, Figures]:
     )  # fmt: skip
     analytics = Analytics(shared_database_url, config)
     async with analytics:
-        yield analytics, await load(analytics, seed=125, days=DAYS, visitors=300, until=UNTIL)
+        yield analytics, await load(analytics, seed=9, days=DAYS, visitors=300, until=UNTIL)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ async def test_tiles_show_the_true_totals(told, shown):
     assert sorted(tile(shown, "Revenue")) == sorted(
         f"{cents / 100:,.2f} {currency}" for currency, cents in true.revenue_cents.items() if cents
     )
-    assert tile(shown, "Bounce rate") == [f"{100 * true.bounces / true.visits:.1f}%"]
+    assert tile(shown, "Bounce rate") == [f"{round(100 * true.bounces / true.visits, 1):g}%"]
 
 
 async def test_the_chart_shows_the_true_days(told, shown):
@@ -226,7 +227,7 @@ async def test_plain_sql_counts_the_same_commissions(told):
 async def test_the_split_shows_the_true_sides(told):
     """Of each side of the split: its clicks, people, leads, sales and money; and that nobody is shown besides."""
     analytics, true = told
-    link = await analytics.links.find("127.0.0.1", SPLIT)
+    link = await analytics.links.find(HOST, SPLIT)
     stats = await analytics.links.stats(link)
     experiment = await analytics.links.experiment(link)
     shown = {
@@ -250,7 +251,7 @@ async def test_the_split_shows_the_true_sides(told):
 async def test_the_rules_show_the_true_clicks(told):
     """How many clicks each rule of the other link decided; no rule took some."""
     analytics, true = told
-    stats = await analytics.links.stats(await analytics.links.find("127.0.0.1", RULED))
+    stats = await analytics.links.stats(await analytics.links.find(HOST, RULED))
 
     assert {share.value: share.clicks for share in stats.rules} == dict(true.clicks_by_rule)
     assert stats.total_clicks == true.clicks_by_link[RULED] > sum(true.clicks_by_rule.values())
@@ -264,7 +265,7 @@ def test_the_truth_is_not_trivial(told):
     assert true.bot_hits > 0
     assert len(true.revenue_cents) > 1
     assert dataclasses.asdict(true)["sales"] > 10
-    assert len(true.partner.earned_cents) > 1
+    assert true.partner.visitors > true.partner.sales > 1
     assert sum(true.partner.reversed_cents.values()) > 0
     assert [side.sales > 0 for side in true.split.values()] == [True, True]
     assert len(true.clicks_by_rule) == 2

@@ -107,7 +107,7 @@ class Browsing:
         query = self._arrival.query.format(token=f"{self._rng.getrandbits(96):024x}")
         if self._arrival.link is not None:
             way = way_of(self._arrival.link, self._device, self._rng)
-            click = click_at(self._shop, self._rng, self._arrival.link, self.at, self._device.client, way)
+            click = click_at(self._shop, self._rng, self._arrival.link, self.at, self._device, way)
             path = way.path
             self.hits.append(click)
             self.click_id = click.id
@@ -228,13 +228,17 @@ def way_of(key: str, device: Device, rng: Random) -> Way:
     return Way(link.path)
 
 
-def click_at(shop: Shop, rng: Random, key: str, at: datetime, client: Client, way: Way | None = None) -> Hit:
+def click_at(
+    shop: Shop, rng: Random, key: str, at: datetime, device: Device | Client, way: Way | None = None
+) -> Hit:
     """
     A click on a short link: its id is the click's id, which the landing page brings along.
 
     Args:
+        device: A browser, whose cookie the links share with the shop's pages; or a machine that keeps none.
         way: Where it led; `None` for those who are shown a card instead.
     """
+    client, cookie = (device.client, device.anonymous_id) if isinstance(device, Device) else (device, None)
     leads_to = f"{shop.origin}{LINKS[key].path}"
     click_id = id_at(rng, at)
     decided: dict[str, Property] = {}
@@ -250,7 +254,7 @@ def click_at(shop: Shop, rng: Random, key: str, at: datetime, client: Client, wa
         event_type=EventType.LINK_CLICK,
         origin="link",
         url=leads_to,
-        signals=Signals(click_id=click_id),
+        signals=Signals(anonymous_id=cookie, click_id=click_id),
         client=msgspec.structs.replace(client, screen=None, timezone=None, touch_points=None),
         properties=decided,
         link_id=shop.links[key],

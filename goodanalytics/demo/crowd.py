@@ -227,7 +227,7 @@ LINKS: Final = {
             "audio",
             "gift-guide",
             "A split test: the tasting box by itself, or all gifts",
-            sides=(Side("the box", "/products/tasting-box", 3), Side("all gifts", "/category/gifts", 2)),
+            sides=(Side("the box", "/products/tasting-box", 5), Side("all gifts", "/category/gifts", 4)),
         ),
         ShortLink(
             "window",
@@ -305,7 +305,7 @@ ARRIVALS: Final = (
     ),
     *(
         Arrival(link.utm_source, link.utm_medium, weight, link=link.key, lands=(link.path,))
-        for link, weight in zip(LINKS.values(), (6, 2, 2, 3, 7, 4), strict=True)
+        for link, weight in zip(LINKS.values(), (6, 2, 2, 3, 24, 4), strict=True)
     ),
 )
 

@@ -84,8 +84,8 @@ async def load(
         "until": until.isoformat(),
         "shop_host": shop_host,
     }
-    first = await analytics.links.find(_domain(shop_host), next(iter(LINKS)))
-    chosen = asked if first is None else _choice(first)
+    known = await _known_links(analytics, shop_host)
+    chosen = _choice(known[next(iter(LINKS))]) if known else asked
     end = datetime.fromisoformat(chosen["until"])
     since = end - timedelta(days=chosen["days"])
     then = replace(analytics.config, clock=lambda: since)
@@ -97,7 +97,10 @@ async def load(
         days=chosen["days"],
         visitors=chosen["visitors"],
         workspace_id=analytics.config.workspace,
-        links={key: (await _link(links, wanted, shop_host, asked)).id for key, wanted in LINKS.items()},
+        links={
+            key: (await _link(links, wanted, known.get(key), shop_host, asked)).id
+            for key, wanted in LINKS.items()
+        },
         shop_host=chosen["shop_host"],
     )
     total = len(made.hits)
@@ -163,39 +166,55 @@ async def _partner(partners: Partners) -> None:
         )
 
 
-async def _link(links: Links, wanted: ShortLink, shop_host: str, asked: Mapping[str, Any]) -> Link:
+async def _known_links(analytics: Analytics, shop_host: str) -> Mapping[str, Link]:
+    """
+    The demo's links by their keys, none or all of them, but for a start that was broken off while it made them.
+
+    Raises:
+        Conflict: One of the keys is somebody else's.
+    """
+    oldest = await analytics.links.list(sort="created_at", limit=200)
+    known = {link.key: link for link in oldest.items if "demo" in link.metadata}
+    for key in LINKS.keys() - known.keys():
+        if await analytics.links.find(shop_host, key) is not None:
+            raise Conflict(
+                f"The link {shop_host}/{key} is there, but the demo did not make it. Run the demo on a database of its own"
+            )
+    return known
+
+
+async def _link(
+    links: Links, wanted: ShortLink, known: Link | None, shop_host: str, asked: Mapping[str, Any]
+) -> Link:
     """
     The demo's link of this key; made, with the choice of history in it, if it is not there.
 
-    Its domain is the bare host, which serves any port, so that a demo on another port finds it again and only turns it.
+    Its domain has the port, so that its address can be copied and scanned. A demo on another port turns it.
     """
+    if known is not None and known.domain == shop_host:
+        return known
     origin = f"http://{shop_host}"
-    url = f"{origin}{wanted.path}"
-    rules = [Rule(url=f"{origin}{fork.path}", when=conditions(fork), name=fork.name) for fork in wanted.forks]
-    variants = [
-        Variant(url=f"{origin}{side.path}", weight=side.weight, name=side.name) for side in wanted.sides
-    ]
-    link = await links.find(_domain(shop_host), wanted.key)
-    if link is not None and link.url != url and "demo" in link.metadata:
-        link = await links.update(link, url=url, rules=rules, variants=variants)
-    if link is None:
-        link = await links.create(
-            domain=_domain(shop_host),
-            key=wanted.key,
-            url=url,
-            title=wanted.about or None,
-            utm_source=wanted.utm_source,
-            utm_medium=wanted.utm_medium,
-            utm_campaign=wanted.utm_campaign,
-            rules=rules,
-            variants=variants,
-            metadata={"demo": dict(asked)},
-        )
-    return link
-
-
-def _domain(shop_host: str) -> str:
-    return shop_host.partition(":")[0]
+    where: dict[str, Any] = {
+        "domain": shop_host,
+        "rules": [
+            Rule(url=f"{origin}{fork.path}", when=conditions(fork), name=fork.name) for fork in wanted.forks
+        ],
+        "variants": [
+            Variant(url=f"{origin}{side.path}", weight=side.weight, name=side.name) for side in wanted.sides
+        ],
+    }
+    if known is not None:
+        return await links.update(known, url=f"{origin}{wanted.path}", **where)
+    return await links.create(
+        url=f"{origin}{wanted.path}",
+        key=wanted.key,
+        title=wanted.about or None,
+        utm_source=wanted.utm_source,
+        utm_medium=wanted.utm_medium,
+        utm_campaign=wanted.utm_campaign,
+        metadata={"demo": dict(asked)},
+        **where,
+    )
 
 
 def conditions(fork: Fork) -> When:
@@ -206,11 +225,7 @@ def conditions(fork: Fork) -> When:
 
 def _choice(link: Link) -> dict[str, Any]:
     """What chose the history that belongs to *link*."""
-    chosen = link.metadata.get("demo")
-    if not isinstance(chosen, dict):
-        raise Conflict(
-            f"The link {link.domain}/{link.key} is there, but the demo did not make it. Run the demo on a database of its own"
-        )
+    chosen: dict[str, Any] = link.metadata["demo"]
     if chosen.get("edition") != EDITION:
         raise Conflict(
             f"This history was made by edition {chosen.get('edition', 1)} of the demo, and this is edition {EDITION}. "

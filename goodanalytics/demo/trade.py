@@ -139,6 +139,7 @@ _TITLES: Final = {
     "/checkout": "Checkout",
     "/thank-you": "Thank you",
     "/given-back": "Given back",
+    "/neighbours": "Who else is told",
 }
 
 

@@ -252,7 +252,7 @@ def _lost_clicks(shop: Shop, visitors: int, rng: Random) -> Iterator[tuple[str, 
         device, _ = _device(rng, country)
         key = rng.choice(list(LINKS))
         at, way = _any_time(rng, country, shop), way_of(key, device, rng)
-        yield key, click_at(shop, rng, key, at, device.client, way)
+        yield key, click_at(shop, rng, key, at, device, way)
 
 
 def _crawlers(shop: Shop, days: int, rng: Random) -> Iterator[Hit]:
