@@ -67,14 +67,14 @@ async def run(
         await asyncio.to_thread(server.start)
         try:
             await asyncio.to_thread(server.create_database, "demo")
-            place = _Place.of(host, listener.getsockname()[1])
+            place = Place.of(host, listener.getsockname()[1])
             await _play(server.url("demo"), listener, place, data, days, visitors, seed, say)
         finally:
             await asyncio.to_thread(server.stop)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """
     Where the demo listens.
 
@@ -89,7 +89,7 @@ class _Place:
     networks: tuple[str, ...]
 
     @classmethod
-    def of(cls, host: str, port: int) -> _Place:
+    def of(cls, host: str, port: int) -> Place:
         """The place of a listener on *host*, an address or a name of this machine."""
         try:
             own = ip_address(host)
@@ -105,7 +105,7 @@ class _Place:
 async def _play(
     url: str,
     listener: socket.socket,
-    place: _Place,
+    place: Place,
     data: Path,
     days: int,
     visitors: int,
@@ -150,7 +150,7 @@ async def _serve(
     analytics: Analytics,
     neighbours: Neighbours,
     listener: socket.socket,
-    place: _Place,
+    place: Place,
     key: str,
     say: Callable[[str], None],
 ) -> None:
