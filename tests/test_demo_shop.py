@@ -12,6 +12,7 @@ import pytest
 
 from goodanalytics.analytics import Analytics
 from goodanalytics.config import Config
+from goodanalytics.core.partners import Commission
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.demo.crowd import LINKS
 from goodanalytics.demo.shop import (
@@ -24,7 +25,7 @@ from goodanalytics.demo.shop import (
     read_cart,
     written_cart,
 )
-from goodanalytics.demo.trade import CATEGORIES, PRODUCTS, account_id
+from goodanalytics.demo.trade import CATEGORIES, PARTNER, PRODUCTS, account_id
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"  # a library's own name would be a bot's
 AGENT = {"user-agent": BROWSER, "accept": "text/html"}
@@ -90,7 +91,7 @@ async def customer(analytics: Analytics) -> Visitor:
 # Pages ---------------------------------------------------------------------------------------------------------------
 
 PAGES = [
-    "/", "/cart", "/sign-up", "/welcome", "/thank-you",
+    "/", "/cart", "/sign-up", "/welcome", "/thank-you", "/given-back",
     *(f"/category/{slug}" for slug in CATEGORIES), *(product.path for product in PRODUCTS.values()),
 ]  # fmt: skip
 
@@ -119,6 +120,16 @@ async def test_a_page_needs_nothing_from_elsewhere(reader: httpx.AsyncClient, pa
     assert " style=" not in page
 
 
+async def test_a_page_lets_nothing_else_in(reader: httpx.AsyncClient) -> None:
+    """Every page says so to the browser too, also the one that refuses something."""
+    policies = {
+        (await reader.get(path)).headers["content-security-policy"] for path in ("/", "/nothing", "/cart")
+    }
+
+    assert {policy.partition(";")[0] for policy in policies} == {"default-src 'none'"}
+    assert "unsafe" not in "".join(policies)
+
+
 async def test_what_a_page_uses_is_there(reader: httpx.AsyncClient) -> None:
     """The tracker, the style and the icon answer."""
     kinds = [
@@ -144,9 +155,9 @@ async def test_every_way_leads_somewhere(browser: httpx.AsyncClient, analytics: 
     answers = {path: (await browser.get(path.replace("&amp;", "&"))).status_code for path in sorted(found)}
 
     # Nobody has said yet who may see the dashboard, so it is closed; `/me` leads there.
-    closed = {"/ga/dashboard/", "/me"}
+    closed = {path for path in found if path.startswith("/ga/dashboard/")} | {"/me"}
     assert answers == {path: 403 if path in closed else 200 for path in found}
-    assert {f"/l/{key}" for key in LINKS} | closed < found
+    assert {f"/l/{key}" for key in LINKS} | {"/ga/dashboard/", "/me", f"/?via={PARTNER.code}"} < found
 
 
 @pytest.mark.parametrize(
@@ -434,3 +445,70 @@ async def test_my_own_timeline_is_mine(browser: httpx.AsyncClient, analytics: An
     person = await customer(analytics)
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ga/dashboard/visitors/{person.id}")
+
+
+# Giving back ---------------------------------------------------------------------------------------------------------
+
+
+async def give_back(browser: httpx.AsyncClient, bought: httpx.Response) -> httpx.Response:
+    """Press the button on the page after the checkout."""
+    (order,) = re.findall(r'name="order" value="([^"]+)"', bought.text)
+    return await browser.post("/give-back", data={"order": order})
+
+
+async def test_giving_back_is_a_refund(browser: httpx.AsyncClient, analytics: Analytics) -> None:
+    """All of the order is taken back, once, however often the button is pressed."""
+    bought = await buy(browser, "clay-teapot")
+    page = await give_back(browser, bought)
+    await give_back(browser, bought)
+    person = await customer(analytics)
+    money = [
+        (entry.event_type, entry.amount_cents)
+        for entry in await timeline_of(analytics, person)
+        if entry.event_type in ("sale", "refund")
+    ]
+
+    assert (page.url.path, bought.url.params["order"] in page.text) == ("/given-back", True)
+    assert (sorted(money), sum(person.ltv.values())) == ([("refund", 4_900), ("sale", 4_900)], 0)
+
+
+@pytest.mark.parametrize("order", ["", "KF-1", "<script>", "KF-0123456789\n", "KF-" + "A" * 5_000])
+async def test_what_is_no_order_is_not_given_back(reader: httpx.AsyncClient, order: str) -> None:
+    """A number that the shop cannot have made gets the shop's own page of refusal."""
+    page = await reader.post("/give-back", data={"order": order})
+
+    assert (page.status_code, "We know of no such order" in page.text) == (404, True)
+
+
+async def test_who_was_not_followed_can_give_back(analytics: Analytics, errors: list[BaseException]) -> None:
+    """A customer who refuses tracking gives an order back that analytics never heard of, and nothing is reported."""
+    async with a_browser(analytics, **{"sec-gpc": "1"}) as browser:
+        page = await give_back(browser, await buy(browser, "gift-card"))
+
+    assert (page.url.path, errors) == ("/given-back", [])
+
+
+async def test_a_sale_by_a_partners_address_earns(browser: httpx.AsyncClient, analytics: Analytics) -> None:
+    """Whoever comes as the first page suggests, and buys, earns the partner their part; giving it back takes it again."""
+    terms = Commission(value=PARTNER.percent * 100)
+    partner = await analytics.partners.create(code=PARTNER.code, name=PARTNER.name, commission=terms)
+    (address,) = re.findall(r'href="(/\?via=[^"]+)"', (await browser.get("/")).text)
+    visit = {"event_type": "pageview", "url": f"http://shop.example{address}"}
+    await browser.post("/ga/t/event", json=visit)
+    await analytics.drain()
+    bought = await buy(browser, "clay-teapot")
+    before = await analytics.partners.stats(partner)
+    await give_back(browser, bought)
+    after = await analytics.partners.stats(partner)
+
+    assert [(e.earned_cents, e.reversed_cents) for stats in (before, after) for e in stats.earnings] == [
+        (490, 0),
+        (490, 490),
+    ]
+
+
+async def test_a_shop_without_neighbours_promises_none(reader: httpx.AsyncClient) -> None:
+    """Nothing says that somebody else is told, and there is no page of it."""
+    home, page = await reader.get("/"), await reader.get("/neighbours")
+
+    assert ("/neighbours" in home.text, page.status_code) == (False, 404)

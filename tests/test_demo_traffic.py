@@ -7,23 +7,40 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from goodanalytics.analytics import Analytics
 from goodanalytics.config import DEFAULT_WORKSPACE, Config
 from goodanalytics.core import devices, sources
 from goodanalytics.core.bots import judge
-from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.hits import Client, EventType, Hit
+from goodanalytics.core.link_conditions import Rule
+from goodanalytics.core.link_matching import Asked
+from goodanalytics.core.links import Link
+from goodanalytics.core.routing import Go, route
 from goodanalytics.core.sessions import ACTS
-from goodanalytics.demo.crowd import ARRIVALS, COUNTRIES, CRAWLERS, LINKS, MACHINES, Arrival, Crawler, Machine
+from goodanalytics.demo.browsing import Device, way_of
+from goodanalytics.demo.crowd import (
+    ARRIVALS,
+    COUNTRIES,
+    CRAWLERS,
+    LINKS,
+    MACHINES,
+    RULED,
+    SPLIT,
+    Arrival,
+    Crawler,
+    Machine,
+)
 from goodanalytics.demo.figures import Day, Figures, Visit, count
-from goodanalytics.demo.history import load
-from goodanalytics.demo.trade import CATEGORIES, PRODUCTS, account_id, title_of
+from goodanalytics.demo.history import NEWEST, conditions, load
+from goodanalytics.demo.trade import CATEGORIES, PARTNER, PRODUCTS, account_id, title_of
 from goodanalytics.demo.traffic import Traffic, generate
 from goodanalytics.errors import Conflict, InvalidInput
 from goodanalytics.store.reports import metrics
@@ -32,8 +49,8 @@ from goodanalytics.store.reports.query import Query
 UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LINK_IDS = {key: UUID(int=number) for number, key in enumerate(LINKS, start=1)}
 HOST = "127.0.0.1:8000"
-SEED = 224
-"""In ten days of 80 people: a second device, dollars, a claimed sale, all links, and a late direct return of a click's browser."""
+SEED = 652
+"""In ten days of 80 people: a second device, dollars, a claimed sale, both sides of the split, and refunds, one of the partner's."""
 
 
 def made(**changes: Any) -> Traffic:
@@ -137,10 +154,13 @@ def test_addresses_are_kept_for_documentation(traffic: Traffic) -> None:
     assert (networks, mail) == ({"192.0.2", "198.51.100", "203.0.113"}, {"example.com", "example.org"})
 
 
+OUTSIDE_VISITS = (EventType.LINK_CLICK, EventType.REFUND)
+
+
 def by_browser(traffic: Traffic) -> Iterator[list[Hit]]:
     browsers: defaultdict[str | None, list[Hit]] = defaultdict(list)
     for hit in of_people(traffic):
-        if hit.signals.anonymous_id is not None:
+        if hit.signals.anonymous_id is not None and hit.event_type not in OUTSIDE_VISITS:
             browsers[hit.signals.anonymous_id].append(hit)
     yield from browsers.values()
 
@@ -265,9 +285,12 @@ def test_figures_are_those_of_the_hits(traffic: Traffic) -> None:
     """Counted again, from the hits alone and in another way, it is the same."""
     hits = of_people(traffic)
     sales = [hit for hit in hits if hit.event_type is EventType.SALE and hit.trusted]
+    refunds = [hit for hit in hits if hit.event_type is EventType.REFUND]
     revenue: Counter[str | None] = Counter()
     for hit in sales:
         revenue[hit.currency] += hit.amount_cents or 0
+    for hit in refunds:
+        revenue[hit.currency] -= hit.amount_cents or 0
     browsers = list(by_browser(traffic))
     begun = sum(
         1 + sum(b.occurred_at - a.occurred_at > timedelta(minutes=30) for a, b in itertools.pairwise(browser))
@@ -275,12 +298,55 @@ def test_figures_are_those_of_the_hits(traffic: Traffic) -> None:
     )
     figures = traffic.figures
 
-    assert (figures.devices, figures.visits, figures.sales, figures.revenue_cents) == (
+    assert (figures.devices, figures.visits, figures.sales, figures.refunds, figures.revenue_cents) == (
         len(browsers),
         begun,
         len(sales),
+        len(refunds),
         revenue,
     )
+
+
+def test_no_sale_gives_back_more_than_it_brought() -> None:
+    """Refunds come after their sale, in its currency; some are whole, some a part, some the whole in two."""
+    hits = of_people(made(visitors=1_500))
+    sales = {hit.id: hit for hit in hits if hit.event_type is EventType.SALE and hit.trusted}
+    given: defaultdict[UUID, list[Hit]] = defaultdict(list)
+    for hit in hits:
+        if hit.event_type is EventType.REFUND and hit.sale_id is not None:
+            given[hit.sale_id].append(hit)
+    days = [hit.occurred_at - sales[sale].occurred_at for sale, back in given.items() for hit in back]
+    parts = Counter(
+        (len(back), sum(hit.amount_cents or 0 for hit in back) == sales[sale].amount_cents)
+        for sale, back in given.items()
+    )
+
+    assert {hit.currency == sales[sale].currency for sale, back in given.items() for hit in back} == {True}
+    assert min(days) >= timedelta(days=1)
+    assert set(parts) == {(1, True), (1, False), (2, True)}
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.user_agent[13:40])
+def test_people_go_where_the_links_rules_lead(machine: Machine) -> None:
+    """The history sends everybody where the product's own routing would, by the rules that the link is given."""
+    forked = LINKS[RULED]
+    link = Link(
+        workspace_id=DEFAULT_WORKSPACE, id=UUID(int=1), domain="x.example", key=RULED, url=f"https://x.example{forked.path}",
+        rules=[Rule(url=f"https://x.example{f.path}", when=conditions(f), name=f.name) for f in forked.forks],
+        created_at=UNTIL, updated_at=UNTIL,
+    )  # fmt: skip
+    device = devices.parse(machine.user_agent, None, machine.touch_points)
+    led, went = [], []
+    for country in COUNTRIES:
+        asked = Asked(click_id=UUID(int=2), device=device, country=country.code)
+        decision = route(link, None, asked, UNTIL)
+        assert isinstance(decision, Go)
+        led.append((decision.url.partition("?")[0], decision.rule))
+        client = Client(user_agent=machine.user_agent, country=country.code)
+        way = way_of(RULED, Device("browser", client, machine.kind), Random(1))
+        went.append((f"https://x.example{way.path}", way.rule))
+
+    assert went == led
 
 
 def test_what_must_not_count_does_not(traffic: Traffic) -> None:
@@ -322,7 +388,7 @@ def test_a_bounce_is_one_page_and_no_act(event_types: tuple[EventType, ...], exp
 def test_a_visit_over_midnight_shows_its_person_on_both_days() -> None:
     """The visit belongs to the day on which it began, the person to both."""
     visit = a_visit(EventType.PAGEVIEW, EventType.PAGEVIEW, at=datetime(2026, 10, 30, 23, 59, 30, tzinfo=UTC))
-    days = count([visit], [], [], since=date(2026, 10, 30), to=date(2026, 10, 31)).days
+    days = count([visit], [], [], [], since=date(2026, 10, 30), to=date(2026, 10, 31)).days
 
     assert days == {date(2026, 10, 30): Day(1, 1, 1), date(2026, 10, 31): Day(1, 0, 1)}
 
@@ -350,7 +416,7 @@ def test_the_history_is_plausible() -> None:
         "sales of visits": (0.02, 0.1),
         "second devices": (0.01, 0.1),
         "dollars": (0.05, 0.4),
-        "evening to night": (4, 40),
+        "evening to night": (3, 40),
     }
 
     assert {
@@ -503,6 +569,35 @@ async def test_loading_goes_on_where_it_was_broken_off(
     assert await figures_by_sql(analytics) == in_words_of_reports(figures)
 
 
+async def test_the_newest_is_told_after_everything_else(analytics: Analytics) -> None:
+    """Who is asked just before the newest hits sees all older ones and no newer one; on a second run, everything."""
+    e, latest = analytics.database.tables.events, list[datetime]()
+
+    async def look() -> None:
+        async with analytics.database.connect() as connection:
+            latest.append(await connection.scalar(select(func.max(e.c.occurred_at))))
+
+    wanted: dict[str, Any] = {"seed": SEED, "days": 10, "visitors": 20, "until": UNTIL}
+    await load(analytics, **wanted, before_newest=look)
+    await load(analytics, **wanted, before_newest=look)
+    times = [hit.occurred_at for hit in made(**wanted).hits]
+
+    assert latest == [max(at for at in times if at < UNTIL - NEWEST), max(times)]
+
+
+async def test_links_and_partner_are_as_old_as_the_history(analytics: Analytics) -> None:
+    """What a split tells begins with the history, so it shows all of it, also when a demo on another port turned the link."""
+    await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL)
+    await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL, shop_host="127.0.0.1:9000")
+    link = await analytics.links.find("127.0.0.1:9000", SPLIT)
+    partner = await analytics.partners.by_code(PARTNER.code)
+    assert link is not None
+    assert partner is not None
+    experiment = await analytics.links.experiment(link)
+
+    assert [link.created_at, partner.created_at, experiment.changed_at] == [UNTIL - timedelta(days=10)] * 3
+
+
 async def test_progress_goes_from_nothing_to_all(analytics: Analytics) -> None:
     """The first call says nothing is done, the last that everything is."""
     steps: list[tuple[int, int]] = []
@@ -528,12 +623,36 @@ async def test_a_demo_on_another_port_turns_its_links(analytics: Analytics) -> N
         urls = set((await connection.scalars(select(t.links.c.url))).all())
 
     assert urls == {f"http://127.0.0.1:9000{link.path}" for link in LINKS.values()}
+    async with analytics.database.connect() as connection:
+        ways = (await connection.execute(select(t.links.c.rules, t.links.c.variants))).all()
+    led = {way["url"] for rules, variants in ways for way in [*rules, *variants]}
+    assert {url.startswith("http://127.0.0.1:9000/") for url in led} == {True}
+    assert len(led) == 4
+
+
+async def test_a_strangers_partner_is_left_alone(analytics: Analytics) -> None:
+    """A partner who happens to have the demo's code stops the demo before anything is written."""
+    await analytics.partners.create(code=PARTNER.code.upper(), name="A real one")
+
+    with pytest.raises(Conflict, match="the demo did not make it"):
+        await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL)
+
+
+async def test_another_editions_history_is_left_alone(
+    analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older generator began is not mixed with what this one makes; the error says how to start anew."""
+    await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL)
+    monkeypatch.setattr("goodanalytics.demo.history.EDITION", 1_000)
+
+    with pytest.raises(Conflict, match="--fresh"):
+        await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL)
 
 
 async def test_a_strangers_link_is_left_alone(analytics: Analytics) -> None:
     """A link that happens to have the demo's name stops the demo before anything is written."""
     key = next(iter(LINKS))
-    await analytics.links.create(domain="127.0.0.1", key=key, url="https://example.com/")
+    await analytics.links.create(domain=HOST, key=key, url="https://example.com/")
 
     with pytest.raises(Conflict, match="the demo did not make it"):
         await load(analytics, seed=SEED, days=10, visitors=5, until=UNTIL)

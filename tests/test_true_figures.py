@@ -12,11 +12,15 @@ import pytest
 from sqlalchemy import text
 
 from goodanalytics import Analytics, Config
-from goodanalytics.demo.figures import Figures
+from goodanalytics.config import Principal
+from goodanalytics.demo.crowd import LINKS, RULED, SPLIT
+from goodanalytics.demo.figures import Figures, Shown
 from goodanalytics.demo.history import load
+from goodanalytics.demo.trade import PARTNER
 
 UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DAYS = 30
+HOST = "127.0.0.1:8000"
 TAG = re.compile(r"<[^>]*>")
 
 
@@ -27,10 +31,13 @@ async def page(scope, receive, send):
 @pytest.fixture(scope="module")
 async def told(shared_database_url: str) -> tuple[Analytics, Figures]:
     """A month of the demo's shop, and what is true of it."""
-    config = Config(secret_key="x" * 40, worker=False, clock=lambda: UNTIL, dashboard_auth=lambda _: True)
+    config = Config(
+        secret_key="x" * 40, worker=False, clock=lambda: UNTIL, dashboard_auth=lambda _: True,
+        authenticate=lambda _token, _kind: Principal(),
+    )  # fmt: skip
     analytics = Analytics(shared_database_url, config)
     async with analytics:
-        yield analytics, await load(analytics, seed=11, days=DAYS, visitors=300, until=UNTIL)
+        yield analytics, await load(analytics, seed=9, days=DAYS, visitors=300, until=UNTIL)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ async def test_tiles_show_the_true_totals(told, shown):
     assert sorted(tile(shown, "Revenue")) == sorted(
         f"{cents / 100:,.2f} {currency}" for currency, cents in true.revenue_cents.items() if cents
     )
-    assert tile(shown, "Bounce rate") == [f"{100 * true.bounces / true.visits:.1f}%"]
+    assert tile(shown, "Bounce rate") == [f"{round(100 * true.bounces / true.visits, 1):g}%"]
 
 
 async def test_the_chart_shows_the_true_days(told, shown):
@@ -128,12 +135,13 @@ async def test_plain_sql_counts_the_same(told):
                 SELECT
                   (SELECT count(DISTINCT v.canonical_id) FROM {schema}.events e JOIN {schema}.visitors v
                      ON v.workspace_id = e.workspace_id AND v.id = e.visitor_id
-                   WHERE e.bot IS NULL AND e.event_type NOT IN ('link_click', 'engagement')) AS visitors,
+                   WHERE e.bot IS NULL AND e.event_type NOT IN ('link_click', 'engagement', 'refund')) AS visitors,
                   (SELECT count(*) FROM {schema}.sessions WHERE bot IS NULL) AS visits,
                   (SELECT count(*) FROM {schema}.sessions WHERE bot IS NULL AND is_bounce) AS bounces,
                   (SELECT count(*) FROM {schema}.events WHERE bot IS NULL AND event_type = 'pageview') AS pageviews,
                   (SELECT count(*) FROM {schema}.events WHERE trusted AND event_type = 'lead') AS leads,
                   (SELECT count(*) FROM {schema}.events WHERE trusted AND event_type = 'sale') AS sales,
+                  (SELECT count(*) FROM {schema}.events WHERE trusted AND event_type = 'refund') AS refunds,
                   (SELECT count(*) FROM {schema}.events WHERE bot IS NOT NULL) AS bot_hits,
                   (SELECT sum(total_pageviews) FROM {schema}.visitors) AS counted_pageviews,
                   (SELECT sum(total_sessions) FROM {schema}.visitors) AS counted_sessions
@@ -150,7 +158,9 @@ async def test_plain_sql_counts_the_same(told):
         money = (
             await conn.execute(
                 text(
-                    f"SELECT currency, sum(amount_cents) FROM {schema}.events WHERE trusted AND event_type = 'sale' GROUP BY 1"
+                    f"SELECT currency, sum(CASE event_type WHEN 'sale' THEN amount_cents ELSE -amount_cents END), "
+                    "coalesce(sum(amount_cents) FILTER (WHERE event_type = 'refund'), 0) AS back "
+                    f"FROM {schema}.events WHERE trusted AND event_type IN ('sale', 'refund') GROUP BY 1"
                 )
             )
         ).all()
@@ -162,12 +172,89 @@ async def test_plain_sql_counts_the_same(told):
             )
         ).all()
 
-    names = ("visitors", "visits", "bounces", "pageviews", "leads", "sales", "bot_hits")
+    names = ("visitors", "visits", "bounces", "pageviews", "leads", "sales", "refunds", "bot_hits")
     assert {name: getattr(counted, name) for name in names} == {name: getattr(true, name) for name in names}
     assert (counted.counted_pageviews, counted.counted_sessions - 0) == (true.pageviews, true.visits)
     assert {(row.source, row.medium): row.count for row in sources} == dict(true.visits_by_source)
-    assert {currency: int(cents) for currency, cents in money} == dict(true.revenue_cents)
+    assert {currency: int(cents) for currency, cents, _ in money} == dict(true.revenue_cents)
+    assert {currency: int(back) for currency, _, back in money if back} == dict(true.refunded_cents)
     assert {currency: int(cents) for currency, cents in lifetime} == dict(true.revenue_cents)
+
+
+async def test_the_partner_has_the_true_earnings(told):
+    """REST says of the partner whom they sent and what that earned, less what was given back, as it was planned."""
+    analytics, true = told
+    partner = await analytics.partners.by_code(PARTNER.code.upper())
+    transport = httpx.ASGITransport(analytics.wrap(page))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+        answer = await client.get(
+            f"/ga/api/partners/{partner.id}/stats", headers={"authorization": "Bearer any"}
+        )
+    stats = answer.json()
+
+    assert {name: stats[name] for name in ("clicks", "visitors", "leads", "sales", "revenue")} == {
+        "clicks": 0,
+        "visitors": true.partner.visitors,
+        "leads": 0,
+        "sales": true.partner.sales,
+        "revenue": dict(true.partner.revenue_cents),
+    }
+    assert {
+        e["currency"]: (e["earned_cents"], e["reversed_cents"], e["net_cents"]) for e in stats["earnings"]
+    } == {
+        currency: (cents, back := true.partner.reversed_cents.get(currency, 0), cents - back)
+        for currency, cents in true.partner.earned_cents.items()
+    }
+
+
+async def test_plain_sql_counts_the_same_commissions(told):
+    """The ledger adds up to the planned amounts, entry by entry."""
+    analytics, true = told
+    async with analytics.database.connect() as conn:
+        rows = await conn.execute(
+            text(
+                "SELECT kind, currency, sum(abs(amount_cents)) FROM "
+                f"{analytics.config.schema}.commissions WHERE status = 'pending' GROUP BY 1, 2"
+            )
+        )
+    found = {(kind, currency): int(cents) for kind, currency, cents in rows}
+
+    assert found == {("earned", currency): cents for currency, cents in true.partner.earned_cents.items()} | {
+        ("reversed", currency): cents for currency, cents in true.partner.reversed_cents.items()
+    }
+
+
+async def test_the_split_shows_the_true_sides(told):
+    """Of each side of the split: its clicks, people, leads, sales and money; and that nobody is shown besides."""
+    analytics, true = told
+    link = await analytics.links.find(HOST, SPLIT)
+    stats = await analytics.links.stats(link)
+    experiment = await analytics.links.experiment(link)
+    shown = {
+        one.variant: Shown(
+            clicks=one.clicks,
+            visitors=one.visitors,
+            leads=one.leads,
+            sales=one.sales,
+            revenue_cents=one.revenue,
+        )
+        for one in stats.variants
+    }
+
+    assert shown == true.split
+    assert [(one.name, one.visitors) for one in experiment.outcomes] == [
+        (side.name, true.split[side.name].visitors) for side in LINKS[SPLIT].sides
+    ]
+    assert experiment.former == {}
+
+
+async def test_the_rules_show_the_true_clicks(told):
+    """How many clicks each rule of the other link decided; no rule took some."""
+    analytics, true = told
+    stats = await analytics.links.stats(await analytics.links.find(HOST, RULED))
+
+    assert {share.value: share.clicks for share in stats.rules} == dict(true.clicks_by_rule)
+    assert stats.total_clicks == true.clicks_by_link[RULED] > sum(true.clicks_by_rule.values())
 
 
 def test_the_truth_is_not_trivial(told):
@@ -178,3 +265,7 @@ def test_the_truth_is_not_trivial(told):
     assert true.bot_hits > 0
     assert len(true.revenue_cents) > 1
     assert dataclasses.asdict(true)["sales"] > 10
+    assert true.partner.visitors > true.partner.sales > 1
+    assert sum(true.partner.reversed_cents.values()) > 0
+    assert [side.sales > 0 for side in true.split.values()] == [True, True]
+    assert len(true.clicks_by_rule) == 2

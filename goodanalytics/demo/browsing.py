@@ -17,9 +17,9 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core.hits import Client, EventType, Hit, Origin, Signals
+from goodanalytics.core.hits import Client, EventType, Hit, Origin, Property, Signals
 from goodanalytics.core.sources import classify
-from goodanalytics.demo.crowd import LINKS, Arrival, Country
+from goodanalytics.demo.crowd import LINKS, Arrival, Country, MachineKind
 from goodanalytics.demo.trade import PRODUCTS, account_id, title_of
 
 MOST_IN_A_PAGE = 480.0  # seconds; visits must stay clear of the thirty minutes after which one ends
@@ -49,6 +49,16 @@ class Device:
 
     anonymous_id: str
     client: Client
+    kind: MachineKind
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a click on a short link led, and what decided that: a rule or a side of a split, by name."""
+
+    path: str
+    rule: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,9 @@ class Browsing:
         path = self._rng.choice(lands)
         query = self._arrival.query.format(token=f"{self._rng.getrandbits(96):024x}")
         if self._arrival.link is not None:
-            click = click_at(self._shop, self._rng, self._arrival.link, self.at, self._device.client)
+            way = way_of(self._arrival.link, self._device, self._rng)
+            click = click_at(self._shop, self._rng, self._arrival.link, self.at, self._device, way)
+            path = way.path
             self.hits.append(click)
             self.click_id = click.id
             query = _utm(self._arrival.link)
@@ -204,10 +216,36 @@ def _utm(key: str) -> str:
     )
 
 
-def click_at(shop: Shop, rng: Random, key: str, at: datetime, client: Client) -> Hit:
-    """A click on a short link: its id is the click's id, which the landing page brings along."""
+def way_of(key: str, device: Device, rng: Random) -> Way:
+    """Which way a short link sends the owner of *device*, who was never sent one before."""
+    link = LINKS[key]
+    for fork in link.forks:
+        if fork.fits(device.kind, device.client.country):
+            return Way(fork.path, rule=fork.name)
+    if link.sides:
+        side = rng.choices(link.sides, [side.weight for side in link.sides])[0]
+        return Way(side.path, variant=side.name)
+    return Way(link.path)
+
+
+def click_at(
+    shop: Shop, rng: Random, key: str, at: datetime, device: Device | Client, way: Way | None = None
+) -> Hit:
+    """
+    A click on a short link: its id is the click's id, which the landing page brings along.
+
+    Args:
+        device: A browser, whose cookie the links share with the shop's pages; or a machine that keeps none.
+        way: Where it led; `None` for those who are shown a card instead.
+    """
+    client, cookie = (device.client, device.anonymous_id) if isinstance(device, Device) else (device, None)
     leads_to = f"{shop.origin}{LINKS[key].path}"
     click_id = id_at(rng, at)
+    decided: dict[str, Property] = {}
+    if way is not None and way.rule is not None:
+        decided["rule"] = way.rule
+    if way is not None and way.variant is not None:
+        decided["variant"] = way.variant
     return Hit(
         id=click_id,
         workspace_id=shop.workspace_id,
@@ -216,8 +254,9 @@ def click_at(shop: Shop, rng: Random, key: str, at: datetime, client: Client) ->
         event_type=EventType.LINK_CLICK,
         origin="link",
         url=leads_to,
-        signals=Signals(click_id=click_id),
+        signals=Signals(anonymous_id=cookie, click_id=click_id),
         client=msgspec.structs.replace(client, screen=None, timezone=None, touch_points=None),
+        properties=decided,
         link_id=shop.links[key],
         source=classify(f"{leads_to}?{_utm(key)}", None).to_json(),
     )

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from goodanalytics.demo.trade import PARTNER
+
 MachineKind = Literal["phone", "tablet", "desktop"]
 
 
@@ -150,7 +152,8 @@ class Arrival:
         referrer: What the browser says sent it.
         query: Of the landing address; `{token}` becomes the advertising platform's id for the click.
         link: Key of the short link that was followed, a member of `LINKS`; its UTM parameters are the query then.
-        lands: Where people land; empty means anywhere that a search may find.
+        lands: Where people land; empty means anywhere that a search may find. A short link may know better.
+        by_partner: Whether `trade.PARTNER` sent them.
     """
 
     platform: str
@@ -161,17 +164,53 @@ class Arrival:
     query: str = ""
     link: str | None = None
     lands: tuple[str, ...] = ()
+    by_partner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a split; *weight* is relative to the other side's."""
+
+    name: str
+    path: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Where some people are led, whom all that is said here fits: what they hold in their hands, where they live."""
+
+    name: str
+    path: str
+    kinds: tuple[MachineKind, ...] = ()
+    countries: tuple[str, ...] = ()
+
+    def fits(self, kind: MachineKind, country: str | None) -> bool:
+        """Whether somebody with such a machine, there, goes this way."""
+        return (not self.kinds or kind in self.kinds) and (not self.countries or country in self.countries)
 
 
 @dataclass(frozen=True, slots=True)
 class ShortLink:
-    """A short link that the demo makes: where it leads, and the UTM parameters that it adds."""
+    """
+    A short link that the demo makes.
+
+    Attributes:
+        path: Where it leads those whom no fork takes, if it has no sides.
+        utm_source, utm_medium, utm_campaign: What it adds to the address.
+        about: What it shows, in a few words for its title.
+        sides: A split test.
+        forks: Its rules; the first that fits decides.
+    """
 
     key: str
     path: str
     utm_source: str
     utm_medium: str
     utm_campaign: str
+    about: str = ""
+    sides: tuple[Side, ...] = ()
+    forks: tuple[Fork, ...] = ()
 
 
 LINKS: Final = {
@@ -181,9 +220,34 @@ LINKS: Final = {
         ShortLink("podcast", "/", "tea-talk", "podcast", "episode-12"),
         ShortLink("flyer", "/products/tasting-box", "flyer", "qr", "christmas-market"),
         ShortLink("lena", "/products/clay-teapot", "lena-brews", "affiliate", "pots"),
+        ShortLink(
+            "gifts",
+            "/category/gifts",
+            "tea-time-radio",
+            "audio",
+            "gift-guide",
+            "A split test: the tasting box by itself, or all gifts",
+            sides=(Side("the box", "/products/tasting-box", 5), Side("all gifts", "/category/gifts", 4)),
+        ),
+        ShortLink(
+            "window",
+            "/",
+            "shop-window",
+            "poster",
+            "opening-hours",
+            "Rules: phones and tablets, then buyers overseas, then everybody else",
+            forks=(
+                Fork("on the move", "/products/double-cup", kinds=("phone", "tablet")),
+                Fork("overseas", "/products/gift-card", countries=("US", "JP")),
+            ),
+        ),
     )
 }
 """By key."""
+
+SPLIT: Final = "gifts"
+RULED: Final = "window"
+"""Keys of the two links that do not lead everybody to the same page."""
 
 DIRECT: Final = Arrival("direct", "direct", 17, 46)
 
@@ -229,9 +293,19 @@ ARRIVALS: Final = (
         "https://leaf-and-cup.example/reviews/kettles",
         lands=("/products/glass-kettle",),
     ),
+    Arrival(
+        "garden-blog.example",
+        "referral",
+        7,
+        2,
+        "https://garden-blog.example/a-cup-under-the-apple-tree",
+        f"via={PARTNER.code}",
+        lands=("/products/sencha-spring", "/products/clay-teapot"),
+        by_partner=True,
+    ),
     *(
         Arrival(link.utm_source, link.utm_medium, weight, link=link.key, lands=(link.path,))
-        for link, weight in zip(LINKS.values(), (6, 2, 2, 3), strict=True)
+        for link, weight in zip(LINKS.values(), (6, 2, 2, 3, 24, 4), strict=True)
     ),
 )
 

@@ -1,13 +1,15 @@
 """
 The demo shop: a plain host application that uses goodanalytics the way any other would.
 
-Pages are drawn on the server and carry the tracker's one line. Three places talk to analytics: signing up says who
-somebody is and that it is a lead, paying says that it is a sale, and `/me` finds the visitor's own timeline.
+Pages are drawn on the server and carry the tracker's one line. Four places talk to analytics: signing up says who
+somebody is and that it is a lead, paying says that it is a sale, giving an order back says that it is none any more, and
+`/me` finds the visitor's own timeline.
 
 1. Analytics never stands between a customer and an order: a visitor who refuses tracking is nobody (`None`), and a
    failure of ours is reported while the shop goes on.
 2. The cart lies in a cookie that anybody may write, so it is read like a stranger's letter (`read_cart`).
-3. Paying twice with one form is one order: its number comes from the form and the cart, and is the sale's key.
+3. Paying twice with one form is one order: its number comes from the form and the cart, and is the sale's key. Whoever
+   knows the number may give the order back: no page tells it but the buyer's own, and the form is random.
 """
 
 from __future__ import annotations
@@ -30,14 +32,24 @@ from starlette.staticfiles import StaticFiles
 
 from goodanalytics.core.hits import text
 from goodanalytics.core.identity import normal_email
-from goodanalytics.demo.crowd import LINKS
-from goodanalytics.demo.trade import CATEGORIES, PRODUCTS, SHOP_NAME, Product, account_id, price, title_of
-from goodanalytics.errors import GoodAnalyticsError
+from goodanalytics.demo.crowd import LINKS, RULED, SPLIT
+from goodanalytics.demo.trade import (
+    CATEGORIES,
+    PARTNER,
+    PRODUCTS,
+    SHOP_NAME,
+    Product,
+    account_id,
+    price,
+    title_of,
+)
+from goodanalytics.errors import GoodAnalyticsError, NotFound
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from goodanalytics.analytics import Analytics
+    from goodanalytics.demo.neighbours import Neighbours
 
 CART_COOKIE: Final = "kf_cart"
 MOST_OF_ONE: Final = 9
@@ -45,6 +57,12 @@ MAX_FORM: Final = 16 * 1024  # bytes
 MAX_FIELDS: Final = 20
 MAX_NAME: Final = 100  # characters
 MAX_ADDRESS: Final = 254  # characters; RFC 5321, section 4.5.3.1.3
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'self'"
+)
+"""Of every page. The tracker is the only script and needs no more than its own host."""
 
 _ROUTER_SAYS = {
     "Not Found": "There is no such page in this shop.",
@@ -56,9 +74,14 @@ _NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ORDER = re.compile(r"KF-[0-9A-F]{10}")
 
 
-def build(analytics: Analytics) -> ASGIApp:
-    """The shop as an ASGI application; wrap it: `app = analytics.wrap(build(analytics))`."""
-    shop = _Shop(analytics)
+def build(analytics: Analytics, neighbours: Neighbours | None = None) -> ASGIApp:
+    """
+    The shop as an ASGI application; wrap it: `app = analytics.wrap(build(analytics))`.
+
+    Args:
+        neighbours: Who is told of its sales, for a shop that plays them too.
+    """
+    shop = _Shop(analytics, neighbours)
     return Starlette(
         routes=[
             Route("/", shop.home),
@@ -69,7 +92,10 @@ def build(analytics: Analytics) -> ASGIApp:
             Route("/welcome", shop.welcome),
             Route("/checkout", shop.checkout, methods=["GET", "POST"]),
             Route("/thank-you", shop.thank_you),
+            Route("/give-back", shop.give_back, methods=["POST"]),
+            Route("/given-back", shop.given_back),
             Route("/me", shop.me),
+            *([] if neighbours is None else [Route("/neighbours", shop.neighbours), *neighbours.routes]),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
         exception_handlers={HTTPException: shop.refused},
@@ -184,8 +210,9 @@ class Contact:
 class _Shop:
     """The pages, and the analytics that they tell."""
 
-    def __init__(self, analytics: Analytics) -> None:
+    def __init__(self, analytics: Analytics, neighbours: Neighbours | None) -> None:
         self._analytics = analytics
+        self._neighbours = neighbours
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
         )
@@ -193,7 +220,8 @@ class _Shop:
 
     async def home(self, request: Request) -> Response:
         """The whole shelf, and other ways to arrive."""
-        return self._page(request, "home.html", links=LINKS.values())
+        plain = [link for link in LINKS.values() if not link.sides and not link.forks]
+        return self._page(request, "home.html", links=plain)
 
     async def category(self, request: Request) -> Response:
         """One shelf board."""
@@ -295,8 +323,29 @@ class _Shop:
 
     async def thank_you(self, request: Request) -> Response:
         """Where paying leads."""
-        order = request.query_params.get("order", "")
-        return self._page(request, "thank_you.html", order=order if _ORDER.fullmatch(order) else None)
+        return self._page(request, "thank_you.html", order=_order_in(request.query_params))
+
+    async def give_back(self, request: Request) -> Response:
+        """Take an order back, by pretending to: all of it, once."""
+        order = _order_in(await read_form(request))
+        if order is None:
+            raise HTTPException(404, "We know of no such order.")
+        try:
+            await self._analytics.refund(order)
+        except NotFound:
+            pass  # whoever was not followed when they bought brought no revenue that could be taken back
+        except GoodAnalyticsError as error:
+            self._analytics.config.report(error, f"telling that order {order} was given back")
+        return _see_other(request, f"/given-back?order={order}")
+
+    async def given_back(self, request: Request) -> Response:
+        """Where giving an order back leads."""
+        return self._page(request, "given_back.html", order=_order_in(request.query_params))
+
+    async def neighbours(self, request: Request) -> Response:
+        """What the shop's neighbours were told."""
+        told = {} if self._neighbours is None else self._neighbours.told
+        return self._page(request, "neighbours.html", told=told)
 
     async def me(self, request: Request) -> Response:
         """Lead to what the shop's owner sees of this visitor."""
@@ -328,6 +377,11 @@ class _Shop:
             root=root,
             analytics_at=root + config.mount,
             links_at=root + config.link_path,
+            dashboard_at=f"{root}{config.mount}/dashboard",
+            partner=PARTNER,
+            split_link=SPLIT,
+            ruled_link=RULED,
+            has_neighbours=self._neighbours is not None,
             shop=SHOP_NAME,
             title=title,
             categories=CATEGORIES,
@@ -338,12 +392,19 @@ class _Shop:
             **values,
         )
         # The cart is in every page's head, so no page is anybody else's.
-        return HTMLResponse(html, status, headers={"Cache-Control": "private, no-cache"})
+        headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": POLICY}
+        return HTMLResponse(html, status, headers=headers)
 
 
 def order_number(nonce: str, cart: Cart) -> str:
     """The number of the order that this form and this cart make: the same ones make the same order."""
     return f"KF-{hashlib.sha256(f'{nonce} {written_cart(cart)}'.encode()).hexdigest()[:10].upper()}"
+
+
+def _order_in(given: Mapping[str, str]) -> str | None:
+    """The number of an order in a form or an address; `None` for what cannot be one."""
+    order = given.get("order", "")
+    return order if _ORDER.fullmatch(order) else None
 
 
 def _path_of(request: Request) -> str:

@@ -1,4 +1,9 @@
-"""The demo on its stage: database, tables, history, shop and dashboard, until Ctrl-C."""
+"""
+The demo on its stage: database, tables, history, shop, neighbours and dashboard, until Ctrl-C.
+
+1. Everything stays on this machine: one port, on which the shop is asked by people and its neighbours by the shop.
+2. The history is laid with the worker off. What the newest of it leaves for the neighbours waits until they listen.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -17,8 +24,10 @@ import msgspec
 from goodanalytics.analytics import Analytics
 from goodanalytics.config import Config, Principal
 from goodanalytics.demo import history, shop
-from goodanalytics.demo.crowd import LINKS
+from goodanalytics.demo.crowd import LINKS, RULED, SPLIT
 from goodanalytics.demo.figures import Figures
+from goodanalytics.demo.neighbours import ADS_PATH, ExampleAds, Neighbours
+from goodanalytics.demo.trade import PARTNER
 from goodanalytics.embedded import EmbeddedPostgres
 from goodanalytics.errors import ConfigError
 
@@ -51,7 +60,6 @@ async def run(
         EmbeddedError: PostgreSQL cannot start.
     """
     with _listening(host, port) as listener:
-        port = listener.getsockname()[1]
         if fresh:
             await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
         say("Starting PostgreSQL …")
@@ -59,34 +67,69 @@ async def run(
         await asyncio.to_thread(server.start)
         try:
             await asyncio.to_thread(server.create_database, "demo")
-            await _play(server.url("demo"), listener, f"{host}:{port}", data, days, visitors, seed, say)
+            place = Place.of(host, listener.getsockname()[1])
+            await _play(server.url("demo"), listener, place, data, days, visitors, seed, say)
         finally:
             await asyncio.to_thread(server.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Where the demo listens.
+
+    Attributes:
+        address: Host and port, as people type them.
+        origin: Where the demo reaches itself.
+        networks: The addresses of *origin*.
+    """
+
+    address: str
+    origin: str
+    networks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, host: str, port: int) -> Place:
+        """The place of a listener on *host*, an address or a name of this machine."""
+        try:
+            own = ip_address(host)
+        except ValueError:
+            return cls(f"{host}:{port}", f"http://{host}:{port}", ("127.0.0.0/8", "::1"))
+        if own.is_unspecified:
+            own = ip_address("127.0.0.1" if own.version == 4 else "::1")
+        reached = f"[{own}]" if own.version == 6 else str(own)
+        named = f"[{host}]" if own.version == 6 else host
+        return cls(f"{named}:{port}", f"http://{reached}:{port}", (str(own),))
 
 
 async def _play(
     url: str,
     listener: socket.socket,
-    address: str,
+    place: Place,
     data: Path,
     days: int,
     visitors: int,
     seed: int,
     say: Callable[[str], None],
 ) -> None:
-    key = _api_key(data)
+    key = _kept(data / "api-key", lambda: f"ga_sk_{secrets.token_urlsafe(24)}")
+    token = _kept(data / "ads-token", lambda: secrets.token_urlsafe(24))
     config = Config(
-        secret_key=_secret(data),
+        secret_key=_kept(data / "secret", lambda: secrets.token_urlsafe(48)),
         auto_migrate=True,
         spool_path=data / "spool",
         # The demo listens on this machine only and holds invented people.
         dashboard_auth=lambda _connection: True,
         authenticate=lambda token, _kind: (
-            Principal(name="demo") if secrets.compare_digest(token, key) else None
+            Principal(name="demo") if secrets.compare_digest(token.encode(), key.encode()) else None
         ),
+        platforms=[ExampleAds(url=f"{place.origin}{ADS_PATH}")],
+        webhook_networks=place.networks,
+        # Invented people were never asked. Whoever browses with Sec-GPC or DNT is heard all the same.
+        consent_silence="granted",
     )
-    analytics = Analytics(url, config)
-    async with analytics:
+    neighbours = Neighbours(token, data / "webhook-secret", config.clock)
+    async with Analytics(url, replace(config, worker=False)) as analytics:
         with click.progressbar(length=1, label="Making history", show_pos=True, file=sys.stderr) as bar:
 
             def progress(done: int, total: int) -> None:
@@ -94,15 +137,22 @@ async def _play(
                 bar.update(done - bar.pos)
 
             figures = await history.load(
-                analytics, until=config.clock(), seed=seed, days=days, visitors=visitors, shop_host=address,
-                progress=progress,
+                analytics, until=config.clock(), seed=seed, days=days, visitors=visitors, shop_host=place.address,
+                progress=progress, before_newest=lambda: neighbours.introduce(analytics, place.origin),
             )  # fmt: skip
-        (data / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(_plain(figures)), indent=2))
-        await _serve(analytics, listener, address, key, say)
+    (data / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(_plain(figures)), indent=2))
+    analytics = Analytics(url, config)
+    async with analytics:
+        await _serve(analytics, neighbours, listener, place, key, say)
 
 
 async def _serve(
-    analytics: Analytics, listener: socket.socket, address: str, key: str, say: Callable[[str], None]
+    analytics: Analytics,
+    neighbours: Neighbours,
+    listener: socket.socket,
+    place: Place,
+    key: str,
+    say: Callable[[str], None],
 ) -> None:
     try:
         import uvicorn  # noqa: PLC0415  # an extra; its absence deserves its own words
@@ -110,7 +160,7 @@ async def _serve(
         raise ConfigError(
             'The demo is served by uvicorn. Try: pip install "goodanalytics[uvicorn,embedded]"'
         ) from None
-    app = analytics.wrap(shop.build(analytics))
+    app = analytics.wrap(shop.build(analytics, neighbours))
     server = uvicorn.Server(
         uvicorn.Config(app, log_level=logging.WARNING, lifespan="off", timeout_graceful_shutdown=5)
     )
@@ -118,15 +168,18 @@ async def _serve(
     while not server.started and not serving.done():  # noqa: ASYNC110
         await asyncio.sleep(0.01)  # uvicorn tells that it has started by nothing but this attribute
     if server.started:
-        first = next(iter(LINKS))
+        here, dashboard = f"http://{place.address}", f"{analytics.config.mount}/dashboard"
+        links = f"{here}{analytics.config.link_path}"
         say(f"""
-  The shop        http://{address}/
-  A link to click http://{address}{analytics.config.link_path}/{first}
-  The dashboard   http://{address}{analytics.config.mount}/dashboard/
-  The REST API    http://{address}{analytics.config.mount}/api/docs   (Authorization: Bearer {key})
+  The shop        {here}/
+  A link to click {links}/{next(iter(LINKS))}   ({links}/{SPLIT} is split, {links}/{RULED} has rules)
+  From a partner  {here}/?via={PARTNER.code}
+  The dashboard   {here}{dashboard}/
+  Deliveries      {here}{dashboard}/dispatches   (to Example Ads and Example Books, which are part of the shop)
+  The REST API    {here}{analytics.config.mount}/api/docs   (Authorization: Bearer {key})
 
 Click the link, look around, sign up and buy; then find yourself at the top of the dashboard's visitors.
-Ctrl-C stops everything.""")
+The shop's first page lists what else to try. Ctrl-C stops everything.""")
     await serving
 
 
@@ -137,6 +190,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # What is sent here before the shop is open waits at its door instead of being turned away.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(
@@ -156,14 +211,6 @@ def _plain(figures: Figures) -> dict[str, object]:
 
 def _key(key: object) -> str:
     return " / ".join(key) if isinstance(key, tuple) else str(key)
-
-
-def _secret(data: Path) -> str:
-    return _kept(data / "secret", lambda: secrets.token_urlsafe(48))
-
-
-def _api_key(data: Path) -> str:
-    return _kept(data / "api-key", lambda: f"ga_sk_{secrets.token_urlsafe(24)}")
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:

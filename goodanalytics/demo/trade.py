@@ -110,6 +110,27 @@ _SHELF: Final = (
 PRODUCTS: Final = {product.slug: product for product in _SHELF}
 """By slug, in the order of the shelf."""
 
+
+@dataclass(frozen=True, slots=True)
+class Ally:
+    """
+    Somebody who sends customers for a commission.
+
+    Attributes:
+        code: What stands in addresses (`?via=`).
+        percent: Of what their customers pay, less what those get back.
+        days: How long after somebody came by them they earn with it.
+    """
+
+    code: str
+    name: str
+    email: str
+    percent: int
+    days: int
+
+
+PARTNER: Final = Ally("garden-blog", "Garden blog", "hello@garden-blog.example", 10, 30)
+
 _TITLES: Final = {
     "/": "Tea and pots",
     "/cart": "Your cart",
@@ -117,6 +138,8 @@ _TITLES: Final = {
     "/welcome": "Welcome",
     "/checkout": "Checkout",
     "/thank-you": "Thank you",
+    "/given-back": "Given back",
+    "/neighbours": "Who else is told",
 }
 
 

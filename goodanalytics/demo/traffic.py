@@ -24,7 +24,7 @@ from uuid import UUID
 
 from goodanalytics.core.bots import VERSION, judge
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
-from goodanalytics.demo.browsing import Browsing, Device, Person, Shop, click_at, hit_at, seconds_of
+from goodanalytics.demo.browsing import Browsing, Device, Person, Shop, click_at, hit_at, seconds_of, way_of
 from goodanalytics.demo.crowd import (
     ARRIVALS,
     COUNTRIES,
@@ -39,7 +39,8 @@ from goodanalytics.demo.crowd import (
     Country,
     Machine,
 )
-from goodanalytics.demo.figures import Figures, Visit, count
+from goodanalytics.demo.figures import Figures, Visit, count, counting_sales
+from goodanalytics.demo.returned import refunds
 from goodanalytics.demo.trade import CATEGORIES, PRODUCTS, Product, title_of
 from goodanalytics.errors import InvalidInput
 
@@ -102,12 +103,13 @@ def generate(
     visits = [
         visit for number in range(visitors) for visit in _life(shop, number, Random(f"{seed}:{number}"))
     ]
+    back = list(refunds(shop, counting_sales(visits), seed))
     lost = list(_lost_clicks(shop, visitors, Random(f"{seed}:lost")))
     crawled = list(_crawlers(shop, days, Random(f"{seed}:bots")))
-    hits = [hit for visit in visits for hit in visit.hits] + [click for _, click in lost] + crawled
+    hits = [hit for visit in visits for hit in visit.hits] + back + [click for _, click in lost] + crawled
     hits.sort(key=lambda hit: hit.id)
     last_day = (until - timedelta(milliseconds=1)).date()
-    return Traffic(tuple(hits), count(visits, lost, crawled, since=shop.since.date(), to=last_day))
+    return Traffic(tuple(hits), count(visits, back, lost, crawled, since=shop.since.date(), to=last_day))
 
 
 def _check(*, until: datetime, days: int, visitors: int, links: Mapping[str, UUID]) -> None:
@@ -169,7 +171,7 @@ def _device(rng: Random, country: Country, other_than: Machine | None = None) ->
         timezone=country.timezone,
         touch_points=machine.touch_points,
     )
-    return Device(f"{rng.getrandbits(128):032x}", client), machine
+    return Device(f"{rng.getrandbits(128):032x}", client, machine.kind), machine
 
 
 def _life(shop: Shop, number: int, rng: Random) -> Iterator[Visit]:
@@ -249,7 +251,8 @@ def _lost_clicks(shop: Shop, visitors: int, rng: Random) -> Iterator[tuple[str, 
         country = _pick(rng, COUNTRIES)
         device, _ = _device(rng, country)
         key = rng.choice(list(LINKS))
-        yield key, click_at(shop, rng, key, _any_time(rng, country, shop), device.client)
+        at, way = _any_time(rng, country, shop), way_of(key, device, rng)
+        yield key, click_at(shop, rng, key, at, device, way)
 
 
 def _crawlers(shop: Shop, days: int, rng: Random) -> Iterator[Hit]:
