@@ -184,11 +184,19 @@ async def test_a_landing_that_is_processed_before_its_click_learns_its_source_fr
     clock.advance(timedelta(seconds=2))
     await client.post("/ga/t/event", content=beacon(ga_id=ga_id))
     await analytics.drain()
+    clock.advance(timedelta(seconds=2))
+    await analytics.lead((await analytics.visitors.list()).items[0])
     async with analytics.database.begin() as conn:
         await conn.execute(insert(t), dict(click._mapping))
     await analytics.drain()
 
     (session,) = await rows(analytics, "sessions")
+    written = {row["event_type"]: row for row in await rows(analytics, "events")}
+    assert written.keys() == {"link_click", "pageview", "lead"}
+    assert {(row["source"], row["medium"], row["campaign"], row["link_id"]) for row in written.values()} == {
+        ("poster", "print", None, link.id)
+    }
+    assert (await analytics.links.stats(link)).total_leads == 1
     assert (session["source"], session["medium"], session["link_id"]) == ("poster", "print", link.id)
     (person,) = (await analytics.visitors.list()).items
     assert person.first_source["platform"] == person.last_source["platform"] == "poster"

@@ -123,6 +123,7 @@ class Plan:
     Attributes:
         events: New rows.
         conversions: Leads, sales and refunds among them that count.
+        caught_up: Visits whose click came after their landing, as they were and as they are.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Plan:
             self._visits_before[session.workspace_id, session.id] = session
         self.events: list[dict[str, Any]] = []
         self.conversions: list[Converted] = []
+        self.caught_up: list[tuple[Session, Session]] = []
         self._touched: dict[RowKey, None] = dict.fromkeys(people.made)
         self._touched_sessions: dict[RowKey, UUID] = {}
 
@@ -252,6 +254,7 @@ class Plan:
             if Source.from_json(visit.acquisition).confidence == "low" and not source.is_direct:
                 known = sessions.with_source(known, source)
             visits[visit.id] = known
+            self.caught_up.append((visit, known))
             self._touched_sessions[visit.workspace_id, visit.id] = row.id
             row = touched(row, visit.started_at, known.acquisition, hit.id)
         return row

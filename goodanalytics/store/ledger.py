@@ -32,7 +32,7 @@ from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
-from goodanalytics.store import counting, link_days
+from goodanalytics.store import counting, late_clicks, link_days
 from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing, run
 from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
@@ -168,6 +168,7 @@ async def apply(conn: AsyncConnection, t: Tables, people: People, plan: Plan, no
     await record_sessions(conn, t, sessions)
     await _write(conn, counting.update_of(t.sessions, counting.OF_SESSION), going_on)
     await record_events(conn, t, plan)
+    await late_clicks.catch_up(conn, t, people, plan.caught_up, now)
     await link_days.touch(conn, t, plan.events, now)
     if people.merges:
         await link_days.touch_people(conn, t, plan.joined)
