@@ -21,7 +21,7 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core import sessions
+from goodanalytics.core import late_clicks, sessions
 from goodanalytics.core.consent import remembered
 from goodanalytics.core.conversions import Converted, Sales, is_conversion
 from goodanalytics.core.devices import Device
@@ -255,6 +255,7 @@ class Plan:
                 known = sessions.with_source(known, source)
             visits[visit.id] = known
             self.caught_up.append((visit, known))
+            late_clicks.correct(self.events, visit, known)
             self._touched_sessions[visit.workspace_id, visit.id] = row.id
             row = touched(row, visit.started_at, known.acquisition, hit.id)
         return row

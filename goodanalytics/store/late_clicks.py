@@ -2,7 +2,7 @@
 A click that is processed after its landing: what was written of the visit meanwhile learns the link and the source.
 
 Click and landing of different hosts lie in different shards, so either may come first. `core.plan` corrects the visit; here are
-its events, of whichever browser of the person: they carry the link, and where they had the visit's source, its new one.
+its events that were written before, of whichever browser of the person, by the rule of `core.late_clicks`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from functools import lru_cache
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics.core.late_clicks import OF_SOURCE
 from goodanalytics.core.people import People
 from goodanalytics.core.sessions import Session
 from goodanalytics.store import link_days
 from goodanalytics.store.database import as_json, fetch
 from goodanalytics.store.tables import Tables
-
-_OF_SOURCE = ("source", "medium", "channel", "campaign", "acquisition")
 
 
 async def catch_up(
@@ -47,7 +46,7 @@ async def catch_up(
             "until": was.last_event_at,
             "link_id": known.link_id,
             "was": was.acquisition,
-            **{name: getattr(known, name) for name in _OF_SOURCE},
+            **{name: getattr(known, name) for name in OF_SOURCE},
         }
         for was, known in visits
         for member in sorted(people.company(was.workspace_id, was.visitor_id))
@@ -64,7 +63,7 @@ async def catch_up(
 @lru_cache(maxsize=64)
 def _correcting(t: Tables) -> str:
     sources = ", ".join(
-        f"{name} = CASE WHEN e.acquisition = r.was THEN r.{name} ELSE e.{name} END" for name in _OF_SOURCE
+        f"{name} = CASE WHEN e.acquisition = r.was THEN r.{name} ELSE e.{name} END" for name in OF_SOURCE
     )
     return (
         f"UPDATE {t.events} e SET link_id = r.link_id, {sources} FROM (SELECT r.*, k.occurred_at, k.id "

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goodanalytics.core import sources, urls
+from goodanalytics.core import late_clicks, sources, urls
 from goodanalytics.core.devices import Device
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.identity import Kind, identifiers
@@ -86,6 +86,8 @@ class Store:
                 external_id=row.external_id,
             )
         self.sessions |= {(row.workspace_id, row.id): row for row in plan.sessions}
+        for was, known in plan.caught_up:
+            late_clicks.correct(self.events, was, known)
         self.events += plan.events
         self.merges += people.merges
         self.conflicts |= people.conflicts
