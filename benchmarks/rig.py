@@ -276,7 +276,11 @@ def a_rig(slice_seconds: float) -> Iterator[Rig]:
     parent.chmod(0o711)
     try:
         os.sched_setaffinity(0, {cores[1]})  # inherited by wrk and PostgreSQL
-        with asyncio.Runner() as loop, EmbeddedPostgres(parent / "data") as postgres, ExitStack() as stack:
+        with (
+            asyncio.Runner() as loop,
+            EmbeddedPostgres(parent / "data", settings={"max_connections": "400"}) as postgres,
+            ExitStack() as stack,
+        ):
             postmaster = int((parent / "data" / "pg" / "postmaster.pid").read_text().split("\n", 1)[0])
             for pid in tree(postmaster):
                 with suppress(ProcessLookupError):
