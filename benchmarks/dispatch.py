@@ -122,7 +122,8 @@ async def outbox(analytics: Analytics, first: int, number: int) -> float:
     began = perf_counter()
     settled = await analytics.dispatcher.deliver_due()
     taken = perf_counter() - began
-    assert settled == number, f"{settled} of {number} were settled"
+    # One whose connection broke is settled again when it is sent again.
+    assert settled >= number, f"{settled} of {number} were settled"
     counts = (await analytics.platforms.list())[0].dispatches
     assert set(counts) == {"delivered"}, counts
     return number / taken
