@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from goodanalytics.core.raw import Entry, Packed, RawBeacon
+from goodanalytics.core.raw import Entry, Packed, RawBeacon, RawClick
 from goodanalytics.errors import Busy, DatabaseUnavailable
 
 FLUSHES: Final = 2
@@ -28,7 +28,7 @@ WAITING_ROWS = 20_000
 WAITING_BYTES = 32 * 1024 * 1024
 
 ENVELOPE: Final = 512
-"""Bytes that a raw beacon has beside its body, more or less; a hit that was read has twice as many in all."""
+"""Bytes that a raw beacon or click has beside what came, more or less; a hit that was read has twice as many in all."""
 
 Body = Entry | bytes
 """A hit, read or raw; or one that was encoded before."""
@@ -179,4 +179,6 @@ def _size(hit: Body) -> int:
     """About how many bytes *hit* takes; to encode it twice would cost more than the precision is worth."""
     if isinstance(hit, Packed | RawBeacon):
         return ENVELOPE + len(hit.body)
+    if isinstance(hit, RawClick):
+        return ENVELOPE + len(bytes(hit.link)) + len(bytes(hit.machine)) + len(hit.referrer or b"")
     return len(hit) if isinstance(hit, bytes) else 2 * ENVELOPE

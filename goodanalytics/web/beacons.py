@@ -22,10 +22,9 @@ from goodanalytics.config import Config
 from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import MAX_BODY, text
-from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import Entry, RawBeacon, is_sound, packed
 from goodanalytics.log import HitLog
-from goodanalytics.web.glance import KNOWN, LONG, Glance, Headers
+from goodanalytics.web.glance import KNOWN, LONG, Glance
 from goodanalytics.web.limits import Gate
 
 _HINTS = tuple(name.encode() for name in HINTS)
@@ -56,7 +55,7 @@ class Beacons:
     """
 
     def __init__(self, config: Config, log: HitLog, gate: Gate, longer: Longer) -> None:
-        self._clock, self._geo_headers = config.clock, config.geo_headers
+        self._clock = config.clock
         self._log = log
         self._lets_in = gate.lets_in
         self._longer = longer
@@ -133,7 +132,7 @@ class Beacons:
             b"",
             click_id,
             client and self._glance.address(client[0], headers),
-            _country(headers, self._geo_headers) if self._geo_headers else None,
+            self._glance.country(headers),
             user_agent,
             get(b"accept-language"),
             [*map(get, _HINTS)] if _HINTS[0] in headers else [],
@@ -148,12 +147,6 @@ def _is_of(host: bytes, origin: bytes) -> bool:
 
 def _is_bot(user_agent: bytes) -> bool:
     return bots.judge(text(user_agent.decode("latin-1"), MAX_USER_AGENT)).bot
-
-
-def _country(headers: Headers, names: Sequence[str]) -> str | None:
-    given = {name: headers.get(name.encode(), b"").decode("latin-1") for name in names}
-    place = from_headers(given, names)
-    return None if place is None else place.country
 
 
 async def body_of(receive: Receive) -> bytes:

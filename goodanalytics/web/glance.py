@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from goodanalytics.config import Config
 from goodanalytics.core.hits import MAX_ID
+from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable
 
@@ -60,6 +61,7 @@ class Glance:
         self._name = self._anonymous + b"="
         self._own = re.compile(re.escape(self._name) + b"(" + _OWN + b")(?![^;])").search
         self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
+        self._geo_headers = config.geo_headers
         self._has_proxies = bool(config.trusted_proxies)
         self._behind: Callable[[str, bytes], str | None] = lambda peer, forwarded: address_behind(
             peer_of(peer), forwarded.decode("latin-1"), config
@@ -70,6 +72,14 @@ class Glance:
         """The visitor's address; *peer* is the socket's."""
         forwarded = headers.get(b"x-forwarded-for", b"") if self._has_proxies else b""
         return (self._remembered if len(forwarded) <= LONG else self._behind)(peer, forwarded)
+
+    def country(self, headers: Headers) -> str | None:
+        """The visitor's country, where a trusted CDN says it."""
+        if not self._geo_headers:
+            return None
+        given = {name: headers.get(name.encode(), b"").decode("latin-1") for name in self._geo_headers}
+        place = from_headers(given, self._geo_headers)
+        return None if place is None else place.country
 
     def is_plain(self, scope: Any, headers: Headers) -> bool:
         """Whether nothing in the head of the request calls for more than a glance."""

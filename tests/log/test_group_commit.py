@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
+from goodanalytics.core.clicks import Clicked
+from goodanalytics.core.raw import Machine, RawClick, encoded, packed_part
 from goodanalytics.errors import Busy
 from goodanalytics.log import group_commit
 from goodanalytics.log.group_commit import FEW, FLUSH_ROWS, FLUSHES, SECOND, Body, GroupCommit
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+WORKSPACE = UUID(int=7)
+CLICKED = Clicked(WORKSPACE, "go.example", "a", "https://shop.example/", (None, None, None, None, None))
 
 
 class Writer:
@@ -145,3 +153,17 @@ async def test_large_callers_may_fill_half_of_the_room(monkeypatch: pytest.Monke
     await asyncio.gather(*waiting)
 
     assert writer.commit.waiting == (0, 0)
+
+
+async def test_a_click_weighs_what_a_stranger_put_into_it() -> None:
+    """What waits is bounded by bytes, so a long referrer and a long browser name count as what they are."""
+    writer = Writer()
+    link, machine = (packed_part(part) for part in (CLICKED, Machine(b"m" * 1_000, None)))
+    click = RawClick(WORKSPACE, NOW, "a-browser", WORKSPACE, link, machine, b"r" * 1_000)
+    done = writer.commit.add([click])
+    rows, size = writer.commit.waiting
+    writer.go.set()
+    await done
+
+    assert rows == 1
+    assert size >= len(encoded(click)) > 2_000

@@ -9,7 +9,7 @@ reached) is left to `Redirect`. A test holds both ways against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -21,7 +21,6 @@ from goodanalytics.config import Config
 from goodanalytics.core import bots
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import text
-from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import Machine, RawClick, packed_part
 from goodanalytics.web import path_below
 from goodanalytics.web.glance import Glance, Headers
@@ -77,11 +76,10 @@ class PlainClicks:
     def __init__(self, config: Config, gate: Gate, is_waited_for: Callable[[str], bool]) -> None:
         self._config = config
         self._clock, self._new_id = config.clock, config.new_id
-        self._geo_headers = config.geo_headers
         self._is_ours = config.limiter is None and config.consent is None
         self._is_waited_for = is_waited_for
         self._lets_in = gate.lets_in
-        self._shows_no_more = Glance(config).is_plain
+        self._glance = Glance(config)
         self._known_browser = lru_cache(REMEMBERED)(self._browser)
         self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(REMEMBERED)(self._read_scheme)
         self._address: Callable[[str, bytes], str | None] = lru_cache(REMEMBERED)(
@@ -95,7 +93,7 @@ class PlainClicks:
             scope["method"] != "GET"
             or not self._is_ours
             or SCOPE_KEY in scope
-            or not self._shows_no_more(scope, headers)
+            or not self._glance.is_plain(scope, headers)
             or self._is_waited_for("link_click")
         ):
             return None
@@ -129,7 +127,7 @@ class PlainClicks:
             kept,
             referrer,
             address,
-            _country(headers, self._geo_headers) if self._geo_headers else None,
+            self._glance.country(headers),
         )
 
     def click(self, asker: Asker, link: PlainLink) -> tuple[RawClick, list[Header]] | None:
@@ -196,9 +194,3 @@ def _person(
         raise _TooMuchError
     agent = None if user_agent is None else text(user_agent.decode("latin-1"), MAX_USER_AGENT)
     return None if bots.judge(agent).bot else packed_part(Machine(user_agent, languages, list(hints)))
-
-
-def _country(headers: Headers, names: Sequence[str]) -> str | None:
-    found = {name.lower(): headers.get(name.lower().encode(), b"").decode("latin-1") for name in names}
-    place = from_headers(found, names)
-    return None if place is None else place.country
