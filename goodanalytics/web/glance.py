@@ -43,6 +43,7 @@ _OWN: Final = rb"[A-Za-z0-9_-]{20,128}"
 
 # What stands between semicolons, without quotes and blanks.
 _value = re.compile(rb"[!#-:<-~]*").fullmatch
+_unquoted = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
 
 
 class Glance:
@@ -97,13 +98,13 @@ class Glance:
         return self._one_by_one(header) if own is None else (own.decode(), None, {})
 
     def anonymous_id(self, headers: Headers) -> bytes | None:
-        """The id of a browser that we know and follow, as its cookie has it."""
+        """The id of a browser that we know and follow, as its cookie has it and as it may be set again without quotes."""
         header = headers.get(b"cookie", b"")
         own = self._alone(header)
         if own is not None:
             return own
         browser = self._one_by_one(header)
-        return browser and browser[0].encode()
+        return browser[0].encode() if browser and _unquoted(browser[0]) else None
 
     def _alone(self, header: bytes) -> bytes | None:
         """Our id out of cookies among which no other one is for us; found without looking at each of the host's."""

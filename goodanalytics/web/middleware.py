@@ -27,11 +27,7 @@ class Middleware:
         self.app = app
         self.config = config
         self._glance = Glance(config)
-        self._name = config.cookies.anonymous.encode() + b"="
-        self._reach = [
-            _reach(config.cookies, is_secure=secure, http_only=True, max_age=None).encode()
-            for secure in (False, True)
-        ]
+        self._keep = Keeper(config.cookies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Leave a `Visit` in the scope, and cookies on the document."""
@@ -64,7 +60,21 @@ class Middleware:
         if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
             return None
         own = self._glance.anonymous_id(headers)
-        return own and self._name + own + self._reach[scope["scheme"] == "https"]
+        return own and self._keep(own, is_secure=scope["scheme"] == "https")
+
+
+class Keeper:
+    """Says the `Set-Cookie` value that keeps a browser known, as `cookies_for` does, in a fraction of its time."""
+
+    def __init__(self, names: Cookies) -> None:
+        self._name = names.anonymous.encode() + b"="
+        self._reach = [
+            _reach(names, is_secure=secure, http_only=True, max_age=None).encode() for secure in (False, True)
+        ]
+
+    def __call__(self, anonymous_id: bytes, *, is_secure: bool) -> bytes:
+        """For an id as `Glance.anonymous_id` gives it: one that needs no quoting."""
+        return self._name + anonymous_id + self._reach[is_secure]
 
 
 def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:

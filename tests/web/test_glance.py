@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from goodanalytics import Config
 from goodanalytics.web.glance import Glance
+from goodanalytics.web.middleware import Keeper, cookies_for
 from goodanalytics.web.reading import Visit
 
 CONFIG = Config(secret_key="only-for-these-tests-" + "0" * 32)
-GLANCE = Glance(CONFIG)
+GLANCE, KEEP = Glance(CONFIG), Keeper(CONFIG.cookies)
 OURS = "RvH1u2cT7e_k-9aQ0bWx3Y"
 
 NAMES = st.sampled_from(
@@ -65,14 +66,17 @@ def visit(header: str) -> Visit:
 @example(f"_ga_anon={OURS}; _ga_ignore=1")
 @example(f"_ga_anon=a-browser; _ga_anon={OURS}; ")
 def test_a_browser_that_is_known_at_a_glance_is_known_by_its_cookies(header: str) -> None:
-    """The same id, the same click, the same pixels; and nobody who is not to be followed."""
+    """The same id, the same click, the same pixels, the same cookie to keep; and nobody who is not to be followed."""
     headers = {b"cookie": header.encode("latin-1")}
     browser, read = GLANCE.browser(headers), visit(header)
     own = GLANCE.anonymous_id(headers)
 
-    assert own == (browser and browser[0].encode())
     if browser is None:
+        assert own is None
         return
+    kept_cookie = cookies_for(read)[0]
+    assert own is None or KEEP(own, is_secure=False).decode() == kept_cookie
+    assert (own is None) == (f"={browser[0]};" not in kept_cookie)
     anonymous_id, click_id, pixels = browser
     kept = {name: read.cookies.get(name) for name in ("_fbp", "_fbc", "_ttp") if name in read.cookies}
     assert (anonymous_id, read.is_new, read.refusal) == (read.anonymous_id, False, None)

@@ -27,21 +27,18 @@ from goodanalytics.web.glance import Glance, Headers
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.links.answers import Header
 from goodanalytics.web.links.plain_links import PlainLink
-from goodanalytics.web.middleware import cookie
+from goodanalytics.web.middleware import Keeper, cookie
 from goodanalytics.web.reading import SCOPE_KEY, Visit, address_behind, peer_of
 
 MAX_BYTES: Final = 1_024
 """Of a referrer, of the proxies' list of addresses, and of all that a browser says of itself. More is rare, and would fill memory."""
 
 REMEMBERED: Final = 8_192
-"""Of how many browsers, machines and addresses what we found is remembered."""
+"""Of how many machines and addresses what we found is remembered."""
 
 _HINTS: Final = tuple(name.encode() for name in HINTS)
 _SCHEMES: Final = (None, b"https", b"http")
 """What a proxy says that it was asked by, when it says it plainly."""
-
-Browser = tuple[str | None, Header | None]
-"""The id of a browser and the cookie that keeps it; two `None` for one that has to be given them."""
 
 
 class Asker(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +77,7 @@ class PlainClicks:
         self._is_waited_for = is_waited_for
         self._lets_in = gate.lets_in
         self._glance = Glance(config)
-        self._known_browser = lru_cache(REMEMBERED)(self._browser)
+        self._keep = Keeper(config.cookies)
         self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(REMEMBERED)(self._read_scheme)
         self._address: Callable[[str, bytes], str | None] = lru_cache(REMEMBERED)(
             lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
@@ -97,7 +94,7 @@ class PlainClicks:
             or self._is_waited_for("link_click")
         ):
             return None
-        referrer, cookies = headers.get(b"referer"), headers.get(b"cookie", b"")
+        referrer = headers.get(b"referer")
         forwarded, proto = headers.get(b"x-forwarded-for", b""), headers.get(b"x-forwarded-proto")
         if (
             len(forwarded) > MAX_BYTES
@@ -108,16 +105,13 @@ class PlainClicks:
         machine = _machine_of(headers)
         peer, scheme = scope["client"] and scope["client"][0], scope["scheme"]
         is_secure = scheme == "https" if proto is None else self._is_secure(scheme, peer, proto)
-        browser = (self._known_browser if len(cookies) <= MAX_BYTES else self._browser)(cookies, is_secure)
+        browser = self._browser(headers, is_secure=is_secure)
         if machine is None or browser is None:
             return None
         address = peer and self._address(peer, forwarded)
         if not self._lets_in(address):
             return None
         anonymous_id, kept = browser
-        if anonymous_id is None or kept is None:
-            visit = self._visit(is_secure=is_secure)
-            anonymous_id, kept = visit.anonymous_id, _kept(visit)
         return Asker(
             self._clock(),
             headers.get(b"host", b"").decode("latin-1").lower(),
@@ -150,27 +144,22 @@ class PlainClicks:
         location = f"{link.before}{msgspec.to_builtins(click_id)}{link.behind}".encode("ascii")
         return raw, [(b"location", location), *link.headers, asker.kept]
 
-    def _browser(self, cookies: bytes, is_secure: bool) -> Browser | None:
-        """Of a cookie header; `None` for one that may not be followed."""
-        visit = self._visit(is_secure=is_secure, cookies=cookies)
+    def _browser(self, headers: Headers, *, is_secure: bool) -> tuple[str, Header] | None:
+        """Whose click it is, and the header that keeps them known; `None` for one who may not be followed."""
+        own = self._glance.anonymous_id(headers)
+        if own is not None:
+            return own.decode(), (b"set-cookie", self._keep(own, is_secure=is_secure))
+        scheme, cookies = "https" if is_secure else "http", headers.get(b"cookie", b"")
+        visit = Visit({"scheme": scheme, "headers": [(b"cookie", cookies)]}, self._config)
         if visit.refusal is not None:
             return None
-        return (None, None) if visit.is_new else (visit.anonymous_id, _kept(visit))
+        value = cookie(visit, self._config.cookies.anonymous, visit.anonymous_id, http_only=True)
+        return visit.anonymous_id, (b"set-cookie", value.encode("latin-1"))
 
     def _read_scheme(self, scheme: str, peer: str | None, proto: bytes) -> bool:
         client = None if peer is None else (peer, 0)
         headers = [(b"x-forwarded-proto", proto)]
         return Visit({"scheme": scheme, "client": client, "headers": headers}, self._config).is_secure
-
-    def _visit(self, *, is_secure: bool, cookies: bytes = b"") -> Visit:
-        scheme = "https" if is_secure else "http"
-        return Visit({"scheme": scheme, "headers": [(b"cookie", cookies)]}, self._config)
-
-
-def _kept(visit: Visit) -> Header:
-    """The header that keeps a browser known."""
-    value = cookie(visit, visit.config.cookies.anonymous, visit.anonymous_id, http_only=True)
-    return b"set-cookie", value.encode("latin-1")
 
 
 class _TooMuchError(Exception):
