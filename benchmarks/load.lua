@@ -1,6 +1,7 @@
 -- What wrk sends: `wrk … -s load.lua URL -- KIND SEED RATE LINKS`.
--- KIND is beacon, page or link. RATE is requests a second over all connections, 0 for as many as are answered; a paced run
--- keeps a timetable, so that a slow answer does not lower the rate. All servers get the same bytes but for the path.
+-- KIND is beacon, page, link or first; browsers come with cookies of today, but for `first`, the first page of their day. RATE
+-- is requests a second over all connections, 0 for as many as are answered; a paced run keeps a timetable, so that a slow
+-- answer does not lower the rate. All servers get the same bytes but for the path.
 
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s; long ns; } moment; int clock_gettime(int, moment *);")
@@ -39,18 +40,20 @@ local sent = 0
 
 local HINTS = 'sec-ch-ua: "Chromium";v="141", "Not?A_Brand";v="8"\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: "Windows"\r\n'
 
+local set_on -- the day of the browsers' cookies
 local function browser_headers(visitor)
   local browser = BROWSERS[visitor % #BROWSERS + 1]
   return "Host: shop.example\r\n" .. (browser:find("Chrome/") and HINTS or "") .. "User-Agent: " .. browser ..
     "\r\nAccept-Language: de-DE,de;q=0.9,en;q=0.8\r\nAccept-Encoding: gzip, deflate, br" ..
     string.format("\r\nX-Forwarded-For: 203.%d.%d.7", 1 + visitor % 16, math.floor(visitor / 16)) ..
-    "\r\nCookie: theme=dark; _ga_anon=" .. string.format("bench-visitor-%08d", visitor) .. "\r\n"
+    "\r\nCookie: theme=dark; _ga_anon=" .. string.format("bench-visitor-%08d.%05d", visitor, set_on) .. "\r\n"
 end
 
 function init(args)
   kind, path = args[1], wrk.path
   local seed, rate = tonumber(args[2]), tonumber(args[3])
   links = tonumber(args[4])
+  set_on = math.floor(os.time() / 86400) - (kind == "first" and 1 or 0)
   math.randomseed(seed)
   event_prefix = string.format("%08x-%04x-4%03x-8", seed, math.random(0, 65535), math.random(0, 4095))
   local fetch = kind == "beacon" and

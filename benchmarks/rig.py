@@ -64,7 +64,7 @@ class Load:
     What wrk does.
 
     Attributes:
-        kind: beacon, page or link, as in `load.lua`.
+        kind: beacon, page, link or first, as in `load.lua`.
         rate: Requests a second; 0 for as many as are answered.
         links: How many links are asked for, evenly.
     """

@@ -69,8 +69,8 @@ class Verbs:
         The visitor that *signals* point to, found or made.
 
         Args:
-            signals: A `Signals`, or a mapping with its names: `{"anonymous_id": …}`. An `email` or `external_id` in it counts
-                as said by the host.
+            signals: A `Signals`, or a mapping with its names: `{"anonymous_id": …}`, which may be the value of the cookie
+                `_ga_anon`. An `email` or `external_id` in it counts as said by the host.
 
         Raises:
             InvalidInput: A name is unknown, or nothing points anywhere.

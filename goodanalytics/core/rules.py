@@ -60,7 +60,8 @@ class Cookies:
         anonymous: Carries the browser's random id; HttpOnly.
         referral: Carries the signed partner referral.
         ignore: `1` marks a browser whose visits are the site owner's own; set at `{mount}/t/ignore`.
-        max_age: How long a browser keeps them, counted from the last document.
+        max_age: How long a browser keeps them, counted from the last day on which it asked for a document (from the last document,
+            where it is less than a week).
         domain: `None` binds them to the exact host; `.example.com` shares them among its sub-domains.
     """
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from goodanalytics.core import hits
+from goodanalytics.core.browsers import id_in
 from goodanalytics.core.consent import PURPOSES, Consent
 from goodanalytics.core.hits import Invalid, Property, Signals
 from goodanalytics.core.identity import stands_for_nobody
@@ -24,7 +25,7 @@ def signals(found: Signals) -> Signals:
         phone=hits.text(found.phone, 32),
         name=hits.text(found.name),
         traits=properties(found.traits, "traits"),
-        anonymous_id=hits.text(found.anonymous_id, hits.MAX_ID),
+        anonymous_id=hits.text(id_in(found.anonymous_id), hits.MAX_ID),
         fingerprint=hits.text(found.fingerprint, hits.MAX_ID),
     )
 

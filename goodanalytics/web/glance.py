@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from goodanalytics.config import Config
+from goodanalytics.core.browsers import DAY, parted
 from goodanalytics.core.hits import MAX_ID
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import PIXELS
@@ -38,6 +39,9 @@ Headers = dict[bytes, bytes]
 Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 """What a browser's cookies say: its id, its click, and the pixels' marks."""
 
+Kept = tuple[bytes, bytes]
+"""A browser's id, and the day of its cookie as `core.browsers.parted` gives it."""
+
 _OWN: Final = rb"[A-Za-z0-9_-]{20,128}"
 """An id like those that we make, and longer than any placeholder; unless it is all zeros, `usable` has nothing against it."""
 
@@ -60,7 +64,9 @@ class Glance:
         others = (self._click, self._ignore, *PIXELS)
         self._wanted = frozenset((self._anonymous, *others))
         self._name = self._anonymous + b"="
-        self._own = re.compile(re.escape(self._name) + b"(" + _OWN + b")(?![^;])").search
+        self._own = re.compile(
+            re.escape(self._name) + b"(" + _OWN + b")(" + DAY.encode() + b")?(?![^;])"
+        ).search
         self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
         self._geo_headers = config.geo_headers
         self._has_proxies = bool(config.trusted_proxies)
@@ -95,28 +101,35 @@ class Glance:
         """The browser, if it is one that we know and follow."""
         header = headers.get(b"cookie", b"")
         own = self._alone(header)
-        return self._one_by_one(header) if own is None else (own.decode(), None, {})
+        if own is not None:
+            return own[0].decode(), None, {}
+        found = self._one_by_one(header)
+        return found and found[0]
 
-    def anonymous_id(self, headers: Headers) -> bytes | None:
-        """The id of a browser that we know and follow, as its cookie has it and as it may be set again without quotes."""
+    def kept(self, headers: Headers) -> Kept | None:
+        """What the cookie of a browser that we know and follow says, where it may be set again without quotes."""
         header = headers.get(b"cookie", b"")
         own = self._alone(header)
         if own is not None:
             return own
-        browser = self._one_by_one(header)
-        return browser[0].encode() if browser and _unquoted(browser[0]) else None
+        found = self._one_by_one(header)
+        if found is None:
+            return None
+        (anonymous_id, _, _), day = found
+        return (anonymous_id.encode(), day.encode()) if _unquoted(anonymous_id) else None
 
-    def _alone(self, header: bytes) -> bytes | None:
-        """Our id out of cookies among which no other one is for us; found without looking at each of the host's."""
+    def _alone(self, header: bytes) -> Kept | None:
+        """Ours, out of cookies among which no other one is for us; found without looking at each of the host's."""
         found = self._own(header)
         if found is None:
             return None
         start, own = found.start(), found[1]
         is_first = start == 0 or header[start - 2 : start] == b"; "
         is_plain = is_first and header.count(self._name) == 1 and self._other(header) is None
-        return own if is_plain and own.strip(b"0-") else None
+        return (own, found[2] or b"") if is_plain and own.strip(b"0-") else None
 
-    def _one_by_one(self, header: bytes) -> Browser | None:
+    def _one_by_one(self, header: bytes) -> tuple[Browser, str] | None:
+        """The browser and the day of its cookie."""
         cookies: dict[bytes, bytes] = {}
         for part in header.split(b";"):
             name, equals, value = part.strip().partition(b"=")
@@ -124,8 +137,8 @@ class Glance:
                 if name in cookies or not _value(value):
                     return None
                 cookies[name] = value
-        said = cookies.pop(self._anonymous, b"")
-        anonymous_id = usable(said.decode()) if len(said) <= MAX_ID else None
+        said, day = parted(cookies.pop(self._anonymous, b"").decode())
+        anonymous_id = usable(said) if len(said) <= MAX_ID else None
         if anonymous_id is None or self._ignore in cookies:
             return None
-        return anonymous_id, cookies.pop(self._click, None), cookies
+        return (anonymous_id, cookies.pop(self._click, None), cookies), day

@@ -7,15 +7,12 @@ privacy signal. The host's exceptions pass through untouched; ours never reach i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Iterable
-from datetime import timedelta
-from http.cookies import SimpleCookie
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
-from goodanalytics.core.rules import Cookies
+from goodanalytics.web.cookies import Keeper, cookies_for
 from goodanalytics.web.glance import Glance, Headers
 from goodanalytics.web.reading import SCOPE_KEY, Visit
 
@@ -27,7 +24,7 @@ class Middleware:
         self.app = app
         self.config = config
         self._glance = Glance(config)
-        self._keep = Keeper(config.cookies)
+        self._keep = Keeper(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Leave a `Visit` in the scope, and cookies on the document."""
@@ -39,6 +36,7 @@ class Middleware:
             headers = dict(scope["headers"]) if scope["method"] == "GET" else {}
             is_navigation = _asks_for_document(headers)
             known = self._known(scope, headers) if is_navigation else None
+            is_due = is_navigation and known != b""
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
             await self.app(scope, receive, send)
@@ -46,7 +44,7 @@ class Middleware:
 
         def send_with_cookies(message: Message) -> Awaitable[None]:
             # No coroutine of its own: a page sends twice, and a stream a thousand times.
-            if message["type"] == "http.response.start" and (is_navigation or visit.was_resolved):
+            if message["type"] == "http.response.start" and (is_due or visit.was_resolved):
                 try:
                     _add_cookies(message, visit, known)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
@@ -56,32 +54,18 @@ class Middleware:
         await self.app(scope, receive, send_with_cookies)
 
     def _known(self, scope: Scope, headers: Headers) -> bytes | None:
-        """The cookie that a browser which we know keeps; `None` where the `Visit` is to say."""
+        """The cookie for a browser that we know, empty where it needs none; `None` where the `Visit` is to say."""
         if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
             return None
-        own = self._glance.anonymous_id(headers)
-        return own and self._keep(own, is_secure=scope["scheme"] == "https")
-
-
-class Keeper:
-    """Says the `Set-Cookie` value that keeps a browser known, as `cookies_for` does, in a fraction of its time."""
-
-    def __init__(self, names: Cookies) -> None:
-        self._name = names.anonymous.encode() + b"="
-        self._reach = [
-            _reach(names, is_secure=secure, http_only=True, max_age=None).encode() for secure in (False, True)
-        ]
-
-    def __call__(self, anonymous_id: bytes, *, is_secure: bool) -> bytes:
-        """For an id as `Glance.anonymous_id` gives it: one that needs no quoting."""
-        return self._name + anonymous_id + self._reach[is_secure]
+        kept = self._glance.kept(headers)
+        return kept and self._keep(*kept, is_secure=scope["scheme"] == "https")
 
 
 def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:
     headers = message.get("headers", ())
     if not _may_carry_cookies(headers, visit):
         return
-    if known is not None and not visit.was_reset:
+    if known and not visit.was_reset:
         message["headers"] = [*headers, (b"set-cookie", known)]
     elif visit.refusal is None:
         added = [(b"set-cookie", value.encode("latin-1")) for value in cookies_for(visit)]
@@ -121,40 +105,3 @@ def _is_shared(cache_control: str) -> bool:
     return not said.keys() & {"private", "no-store", "no-cache"} and any(
         said.get(name, "0").strip("0") for name in ("s-maxage", "max-age")
     )
-
-
-def cookies_for(visit: Visit) -> list[str]:
-    """The `Set-Cookie` values that keep this visitor known: the browser's id, and the click that it landed with."""
-    names = visit.config.cookies
-    values = [cookie(visit, names.anonymous, visit.anonymous_id, http_only=True)]
-    if visit.landed_with is not None:
-        values.append(cookie(visit, names.click, str(visit.landed_with), http_only=False))
-    elif visit.was_reset:
-        values.append(cookie(visit, names.click, "", http_only=False, max_age=timedelta(0)))
-    return values
-
-
-_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
-
-
-def cookie(visit: Visit, name: str, value: str, *, http_only: bool, max_age: timedelta | None = None) -> str:
-    """One `Set-Cookie` value with the configured life and reach."""
-    settings = visit.config.cookies
-    if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(value)):
-        # Only a hook's own cookie comes here: its value is quoted, its name refused when no cookie can have it.
-        jar: SimpleCookie = SimpleCookie()
-        jar[name] = value
-        name, _, value = jar[name].OutputString().partition("=")
-    return f"{name}={value}" + _reach(
-        settings, is_secure=visit.is_secure, http_only=http_only, max_age=max_age
-    )
-
-
-def _reach(settings: Cookies, *, is_secure: bool, http_only: bool, max_age: timedelta | None) -> str:
-    """Where and for how long a cookie holds."""
-    seconds = int((settings.max_age if max_age is None else max_age).total_seconds())
-    domain = f"; Domain={settings.domain}" if settings.domain else ""
-    hidden = "; HttpOnly" if http_only else ""
-    secure = "; Secure" if is_secure else ""
-    same_site = settings.same_site.capitalize()
-    return f"{domain}{hidden}; Max-Age={seconds}; Path=/; SameSite={same_site}{secure}"

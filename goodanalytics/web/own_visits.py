@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from goodanalytics.core import urls
-from goodanalytics.web.middleware import cookie
+from goodanalytics.web.cookies import cookie
 from goodanalytics.web.reading import Visit
 
 LIFE: Final = timedelta(days=400)

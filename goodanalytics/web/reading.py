@@ -21,6 +21,7 @@ from starlette.types import Scope
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
 from goodanalytics.core import consent as consents
+from goodanalytics.core.browsers import parted
 from goodanalytics.core.clients import client_of
 from goodanalytics.core.consent import Consent
 from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
@@ -151,13 +152,18 @@ class Visit:
 
     def renew(self) -> None:
         """Take the browser for one that nobody knows any more: the answer sets a new cookie and drops its click's."""
-        self.anonymous_id, self.is_new = self.config.new_token(), True
+        self.anonymous_id, self.is_new, self.cookie_day = self.config.new_token(), True, ""
         self.click_id = self.landed_with = None
         self.was_resolved = self.was_reset = True
 
     @_lazy
+    def cookie_day(self) -> str:
+        """The day of the browser's cookie, as `core.browsers.parted` gives it; empty when there is none."""
+        return parted(self.cookies.get(self.config.cookies.anonymous, ""))[1]
+
+    @_lazy
     def _known(self) -> str | None:
-        said = self.cookies.get(self.config.cookies.anonymous, "")
+        said, _ = parted(self.cookies.get(self.config.cookies.anonymous, ""))
         return usable(said) if len(said) <= MAX_ID else None  # what is remembered of strangers shall be short
 
     @_lazy

@@ -51,8 +51,8 @@ from goodanalytics.ingest import is_excluded
 from goodanalytics.log import HitLog
 from goodanalytics.web import own_visits, path_below
 from goodanalytics.web.beacons import Beacons, body_of
+from goodanalytics.web.cookies import cookies_for
 from goodanalytics.web.limits import Gate
-from goodanalytics.web.middleware import cookies_for
 from goodanalytics.web.reading import Visit, visit_of
 
 PIXEL = bytes.fromhex(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from goodanalytics import Config
+from goodanalytics.core.browsers import day_of
+from goodanalytics.web.cookies import Keeper, cookies_for
 from goodanalytics.web.glance import Glance
-from goodanalytics.web.middleware import Keeper, cookies_for
 from goodanalytics.web.reading import Visit
 
-CONFIG = Config(secret_key="only-for-these-tests-" + "0" * 32)
-GLANCE, KEEP = Glance(CONFIG), Keeper(CONFIG.cookies)
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+CONFIG = Config(secret_key="only-for-these-tests-" + "0" * 32, clock=lambda: NOW)
+GLANCE, KEEP = Glance(CONFIG), Keeper(CONFIG)
 OURS = "RvH1u2cT7e_k-9aQ0bWx3Y"
+TODAY, ONCE = day_of(NOW), day_of(NOW - timedelta(days=30))
 
 NAMES = st.sampled_from(
     [
@@ -33,6 +39,11 @@ NAMES = st.sampled_from(
 VALUES = st.sampled_from(
     [
         OURS,
+        OURS + TODAY,
+        OURS + ONCE,
+        "a.b" + TODAY,
+        OURS + ONCE + TODAY,
+        OURS + TODAY[:-1],
         OURS.lower(),
         "a-browser",
         "null",
@@ -60,6 +71,8 @@ def visit(header: str) -> Visit:
 @settings(deadline=None, max_examples=2_000)
 @given(COOKIES)
 @example(f"theme=dark; _ga_anon={OURS}")
+@example(f"theme=dark; _ga_anon={OURS}{TODAY}")
+@example(f"_fbp=fb.1.2.3; _ga_anon={OURS}{TODAY}")
 @example(f"theme=a _ga_anon={OURS}")
 @example(f"_ga_anon={OURS}; x_ga_anon={OURS}")
 @example(f"x_ga_anon={OURS}; _ga_anon={OURS}")
@@ -69,14 +82,14 @@ def test_a_browser_that_is_known_at_a_glance_is_known_by_its_cookies(header: str
     """The same id, the same click, the same pixels, the same cookie to keep; and nobody who is not to be followed."""
     headers = {b"cookie": header.encode("latin-1")}
     browser, read = GLANCE.browser(headers), visit(header)
-    own = GLANCE.anonymous_id(headers)
+    found = GLANCE.kept(headers)
 
     if browser is None:
-        assert own is None
+        assert found is None
         return
-    kept_cookie = cookies_for(read)[0]
-    assert own is None or KEEP(own, is_secure=False).decode() == kept_cookie
-    assert (own is None) == (f"={browser[0]};" not in kept_cookie)
+    kept_cookies = cookies_for(read)
+    assert found is None or [one for one in [KEEP(*found, is_secure=False).decode()] if one] == kept_cookies
+    assert found is not None or not re.fullmatch(r"[A-Za-z0-9_.~-]+", browser[0])
     anonymous_id, click_id, pixels = browser
     kept = {name: read.cookies.get(name) for name in ("_fbp", "_fbc", "_ttp") if name in read.cookies}
     assert (anonymous_id, read.is_new, read.refusal) == (read.anonymous_id, False, None)
@@ -87,20 +100,23 @@ def test_a_browser_that_is_known_at_a_glance_is_known_by_its_cookies(header: str
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        pytest.param(f"_ga_anon={OURS}", OURS, id="alone"),
-        pytest.param(f"theme=dark; _ga_anon={OURS}; lang=de", OURS, id="among the host's"),
-        pytest.param(f"theme=dark;_ga_anon={OURS}", OURS, id="without blanks"),
-        pytest.param(f"_ga_good=x; _ga_anon={OURS}", OURS, id="beside a click"),
-        pytest.param("_ga_anon=a-short-one", "a-short-one", id="not of our making"),
+        pytest.param(f"_ga_anon={OURS}", (OURS, ""), id="alone"),
+        pytest.param(f"_ga_anon={OURS}{ONCE}", (OURS, ONCE), id="since a day"),
+        pytest.param(f"theme=dark; _ga_anon={OURS}{ONCE}; lang=de", (OURS, ONCE), id="among the host's"),
+        pytest.param(f"theme=dark;_ga_anon={OURS}{ONCE}", (OURS, ONCE), id="without blanks"),
+        pytest.param(f"_ga_good=x; _ga_anon={OURS}{ONCE}", (OURS, ONCE), id="beside a click"),
+        pytest.param("_ga_anon=a-short-one", ("a-short-one", ""), id="not of our making"),
+        pytest.param(f"_ga_anon=a.b.12345{ONCE}", ("a.b.12345", ONCE), id="of several parts"),
         pytest.param(f"x_ga_anon={OURS}", None, id="another's"),
         pytest.param(f"theme=a _ga_anon={OURS}", None, id="inside another's"),
-        pytest.param(f"_ga_anon={'0' * 22}", None, id="all zeros"),
+        pytest.param(f"_ga_anon={'0' * 22}{ONCE}", None, id="all zeros"),
+        pytest.param(f"_ga_anon={ONCE}", None, id="a day without an id"),
         pytest.param(f"_ga_anon={OURS}; _ga_anon=b", None, id="twice"),
         pytest.param(f"_ga_anon={OURS}; _ga_ignore=1", None, id="one of the site's own people"),
     ],
 )
-def test_who_is_known_at_a_glance(header: str, expected: str | None) -> None:
+def test_who_is_known_at_a_glance(header: str, expected: tuple[str, str] | None) -> None:
     """Most browsers are, and what is doubtful is nobody's."""
-    found = GLANCE.anonymous_id({b"cookie": header.encode()})
+    found = GLANCE.kept({b"cookie": header.encode()})
 
-    assert found == (expected and expected.encode())
+    assert found == (expected and (expected[0].encode(), expected[1].encode()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -21,7 +21,11 @@ DOCUMENT = {"sec-fetch-dest": "document", "accept": "text/html"}
 
 
 def config(**settings: Any) -> Config:
-    defaults: dict[str, Any] = {"secret_key": "for-tests-only-" + "0" * 32, "new_token": lambda: "made-now"}
+    defaults: dict[str, Any] = {
+        "secret_key": "for-tests-only-" + "0" * 32,
+        "new_token": lambda: "made-now",
+        "clock": lambda: datetime(2026, 11, 1, 12, tzinfo=UTC),
+    }
     return Config(**(defaults | settings))
 
 
@@ -173,7 +177,7 @@ async def test_the_browsers_id_is_for_the_server_only() -> None:
     (cookie,) = await cookies_from(answering(), request(DOCUMENT))
     found = morsel(cookie, "_ga_anon")
 
-    assert found.value == "made-now"
+    assert found.value == "made-now.20758"
     assert (found["httponly"], found["samesite"], found["path"], found["domain"]) == (True, "Lax", "/", "")
     assert int(found["max-age"]) == 90 * 86_400
 
@@ -200,21 +204,41 @@ async def test_names_life_and_reach_are_configurable() -> None:
 
 async def test_a_known_browser_keeps_its_id_for_another_ninety_days() -> None:
     """The id stays, its life begins anew."""
-    (cookie,) = await cookies_from(answering(), request(DOCUMENT | {"cookie": "_ga_anon=known"}))
+    (cookie,) = await cookies_from(answering(), request(DOCUMENT | {"cookie": "_ga_anon=known.20757"}))
 
-    assert (morsel(cookie, "_ga_anon").value, "Max-Age=7776000" in cookie) == ("known", True)
+    assert (morsel(cookie, "_ga_anon").value, "Max-Age=7776000" in cookie) == ("known.20758", True)
+
+
+@pytest.mark.parametrize("more", ["", "; _fbp=fb.1.1.1", '; theme="dark mode"'])
+async def test_a_cookie_of_today_is_not_set_again(more: str) -> None:
+    """A page with Set-Cookie is one that caches do not keep; a click is remembered all the same."""
+    headers = DOCUMENT | {"cookie": f"_ga_anon=known.20758{more}"}
+    again = await cookies_from(answering(resolves=True), request(headers, query=f"ga_id={CLICK}"))
+
+    assert await cookies_from(answering(), request(headers)) == []
+    assert await cookies_from(answering(resolves=True), request(headers)) == []
+    assert names(again) == ["_ga_good"]
+
+
+async def test_a_short_life_begins_anew_with_each_document() -> None:
+    """Where cookies live for an hour, one of today may be over before tomorrow."""
+    hour = config(cookies=Cookies(max_age=timedelta(hours=1)))
+
+    (cookie,) = await cookies_from(answering(), request(DOCUMENT | {"cookie": "_ga_anon=known.20758"}), hour)
+
+    assert morsel(cookie, "_ga_anon")["max-age"] == "3600"
 
 
 async def test_an_id_with_odd_letters_does_not_grow() -> None:
-    """A value that has to be quoted comes back as the same value, visit after visit."""
+    """An id that has to be quoted comes back as the same one, day after day."""
     value = 'a b"c\\d,e'
-    cookie = ""
-    for _ in range(3):
-        jar = SimpleCookie({"_ga_anon": value})
-        written = jar["_ga_anon"].OutputString() if not cookie else cookie.partition(";")[0]
-        (cookie,) = await cookies_from(answering(), request(DOCUMENT | {"cookie": written}))
+    cookie = SimpleCookie({"_ga_anon": value})["_ga_anon"].OutputString()
+    for day in range(1, 4):
+        then = config(clock=lambda day=day: datetime(1970, 1, 1 + day, tzinfo=UTC))
+        headers = DOCUMENT | {"cookie": cookie.partition(";")[0]}
+        (cookie,) = await cookies_from(answering(), request(headers), then)
 
-        assert morsel(cookie, "_ga_anon").value == value
+        assert morsel(cookie, "_ga_anon").value == f"{value}.0000{day}"
 
 
 @pytest.mark.parametrize(

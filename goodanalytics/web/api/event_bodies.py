@@ -44,7 +44,7 @@ from goodanalytics.core.orders import MAX_ITEMS, MAX_QUANTITY, Place, Reason
 from goodanalytics.errors import Forbidden, InvalidInput
 from goodanalytics.store.conversions import SaleName
 from goodanalytics.web.api.idempotency import digest_of, keyed_id
-from goodanalytics.web.api.operations import Call, printable
+from goodanalytics.web.api.operations import Call, browser_id, printable
 from goodanalytics.web.api.problems import Refusal
 from goodanalytics.web.reading import visit_of
 
@@ -293,7 +293,7 @@ def _pointers(body: EventBody) -> tuple[Pointer, ...]:
     found: list[Pointer] = []
     if body.ga_id is not None:
         found.append(("click", body.ga_id))
-    anonymous_id = printable("anonymous_id", body.anonymous_id)
+    anonymous_id = browser_id("anonymous_id", body.anonymous_id)
     if anonymous_id is not None:
         found.append(("anonymous_id", anonymous_id))
     if not found:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from goodanalytics.config import Config, Principal
+from goodanalytics.core.browsers import id_in
 from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
@@ -304,6 +305,11 @@ def printable(where: str, value: str | None) -> str | None:
     if value is not None and cleaned is None:
         raise Invalid(where, "holds no printable character; send a value, or leave it out")
     return cleaned
+
+
+def browser_id(where: str, value: str | None) -> str | None:
+    """A browser's id, `printable`; it may come as our cookie has it, with its day."""
+    return id_in(printable(where, value))
 
 
 def refused(outcome: Outcome) -> Refusal | None:

@@ -25,6 +25,7 @@ from goodanalytics.web.api.operations import (
     Call,
     Operation,
     answer,
+    browser_id,
     printable,
     read_json,
     read_query,
@@ -98,7 +99,7 @@ async def resolve(call: Call) -> Response:
         external_id=printable("external_id", body.external_id),
         email=printable("email", body.email),
         phone=printable("phone", body.phone),
-        anonymous_id=printable("anonymous_id", body.anonymous_id),
+        anonymous_id=browser_id("anonymous_id", body.anonymous_id),
         click_id=body.ga_id,
     )
     if not signals.point_somewhere:

@@ -27,7 +27,7 @@ from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Signals, te
 from goodanalytics.core.limits import Allowed, Buckets, Limit
 from goodanalytics.core.links import Link
 from goodanalytics.core.referral import codes
-from goodanalytics.web.middleware import cookie
+from goodanalytics.web.cookies import cookie
 from goodanalytics.web.reading import Visit
 
 ORPHANS: Final = Limit("orphans", 5.0, 100)

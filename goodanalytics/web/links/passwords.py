@@ -24,8 +24,8 @@ from goodanalytics.config import Config
 from goodanalytics.core import tokens
 from goodanalytics.core.limits import Exceeded, Limit, network_of
 from goodanalytics.core.links import Link, opens
+from goodanalytics.web.cookies import cookie
 from goodanalytics.web.limits import InProcess, wait_of
-from goodanalytics.web.middleware import cookie
 from goodanalytics.web.reading import Visit
 
 TRIES: Final = Limit("passwords", 0.1, 10)

@@ -23,11 +23,11 @@ from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
 from goodanalytics.core.hits import text
 from goodanalytics.core.raw import Machine, RawClick, packed_part
 from goodanalytics.web import path_below
+from goodanalytics.web.cookies import Keeper, cookies_for
 from goodanalytics.web.glance import Glance, Headers
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.links.answers import Header
 from goodanalytics.web.links.plain_links import PlainLink
-from goodanalytics.web.middleware import Keeper, cookie
 from goodanalytics.web.reading import SCOPE_KEY, Visit, address_behind, peer_of
 
 MAX_BYTES: Final = 1_024
@@ -55,7 +55,7 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
     key: str
     machine: msgspec.Raw
     anonymous_id: str
-    kept: Header
+    kept: list[Header]
     referrer: bytes | None
     address: str | None
     country: str | None
@@ -77,7 +77,7 @@ class PlainClicks:
         self._is_waited_for = is_waited_for
         self._lets_in = gate.lets_in
         self._glance = Glance(config)
-        self._keep = Keeper(config.cookies)
+        self._keep = Keeper(config)
         self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(REMEMBERED)(self._read_scheme)
         self._address: Callable[[str, bytes], str | None] = lru_cache(REMEMBERED)(
             lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
@@ -142,19 +142,19 @@ class PlainClicks:
         )
         # The same text as `str` gives, in a quarter of its time.
         location = f"{link.before}{msgspec.to_builtins(click_id)}{link.behind}".encode("ascii")
-        return raw, [(b"location", location), *link.headers, asker.kept]
+        return raw, [(b"location", location), *link.headers, *asker.kept]
 
-    def _browser(self, headers: Headers, *, is_secure: bool) -> tuple[str, Header] | None:
-        """Whose click it is, and the header that keeps them known; `None` for one who may not be followed."""
-        own = self._glance.anonymous_id(headers)
-        if own is not None:
-            return own.decode(), (b"set-cookie", self._keep(own, is_secure=is_secure))
+    def _browser(self, headers: Headers, *, is_secure: bool) -> tuple[str, list[Header]] | None:
+        """Whose click it is, and the headers that keep them known; `None` for one who may not be followed."""
+        kept = self._glance.kept(headers)
+        if kept is not None:
+            value = self._keep(*kept, is_secure=is_secure)
+            return kept[0].decode(), [(b"set-cookie", value)] if value else []
         scheme, cookies = "https" if is_secure else "http", headers.get(b"cookie", b"")
         visit = Visit({"scheme": scheme, "headers": [(b"cookie", cookies)]}, self._config)
         if visit.refusal is not None:
             return None
-        value = cookie(visit, self._config.cookies.anonymous, visit.anonymous_id, http_only=True)
-        return visit.anonymous_id, (b"set-cookie", value.encode("latin-1"))
+        return visit.anonymous_id, [(b"set-cookie", one.encode("latin-1")) for one in cookies_for(visit)]
 
     def _read_scheme(self, scheme: str, peer: str | None, proto: bytes) -> bool:
         client = None if peer is None else (peer, 0)

@@ -46,6 +46,7 @@ from goodanalytics.log import HitLog
 from goodanalytics.store.database import Database
 from goodanalytics.store.listening import Listener, links_channel
 from goodanalytics.web import path_below
+from goodanalytics.web.cookies import cookie, cookies_for
 from goodanalytics.web.limits import Gate
 from goodanalytics.web.links import app_links
 from goodanalytics.web.links import clicks as link_clicks
@@ -62,7 +63,6 @@ from goodanalytics.web.links.clicks import (
 from goodanalytics.web.links.passwords import Passwords, Tried
 from goodanalytics.web.links.plain_clicks import PlainClicks
 from goodanalytics.web.links.questions import CannotSay, Questions, Request, facts_of
-from goodanalytics.web.middleware import cookie, cookies_for
 from goodanalytics.web.reading import Visit, visit_of
 
 REDIRECTS: Final = (301, 302, 307, 308)
