@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -84,45 +84,9 @@ async def stats(
             f"the period ends at {until.isoformat()}, not after {since.isoformat()}", where="to"
         )
     values = {"workspace_id": workspace_id, "partners": list(partner_ids), "since": since, "until": until}
-    within = (
-        "x.workspace_id = :workspace_id AND x.partner_id = ANY(CAST(:partners AS uuid[])) "
-        "AND x.occurred_at >= coalesce(CAST(:since AS timestamptz), '-infinity') "
-        "AND x.occurred_at < coalesce(CAST(:until AS timestamptz), 'infinity')"
-    )
-    arrived = await run(
-        conn,
-        "SELECT x.partner_id, count(*) FILTER (WHERE x.way = 'click') AS clicks, "
-        "count(DISTINCT coalesce(v.canonical_id, x.visitor_id)) AS visitors "
-        f"FROM {t.referrals} x LEFT JOIN {t.visitors} v ON v.workspace_id = x.workspace_id AND v.id = x.visitor_id "
-        f"LEFT JOIN {t.events} e ON e.workspace_id = x.workspace_id AND e.visitor_id = x.visitor_id "
-        f"AND e.occurred_at = x.occurred_at AND e.id = x.event_id WHERE {within} AND e.bot IS NULL GROUP BY 1",
-        **values,
-    )
-    counts = "x.status <> 'void'"
-    money = await run(
-        conn,
-        "SELECT x.partner_id, x.currency, "
-        f"count(*) FILTER (WHERE {counts} AND x.kind = 'earned' AND x.event_type = 'lead') AS leads, "
-        f"count(*) FILTER (WHERE {counts} AND x.kind = 'earned' AND x.event_type = 'sale') AS sales, "
-        f"sum(x.amount_cents) FILTER (WHERE {counts} AND x.kind = 'earned') AS earned, "
-        f"sum(-x.amount_cents) FILTER (WHERE {counts} AND x.kind = 'reversed') AS reversed, "
-        "sum(x.amount_cents) FILTER (WHERE x.status = 'pending') AS pending, "
-        "sum(x.amount_cents) FILTER (WHERE x.status = 'approved') AS approved, "
-        "sum(x.amount_cents) FILTER (WHERE x.status = 'void') AS refused "
-        f"FROM {t.commissions} x WHERE {within} AND x.reason IS DISTINCT FROM '{NOT_REFERRED}' "
-        'GROUP BY 1, 2 ORDER BY 1, x.currency COLLATE "C"',
-        **values,
-    )
-    revenue = await run(
-        conn,
-        "SELECT x.partner_id, x.base_currency AS currency, "
-        "CAST(sum(CASE x.kind WHEN 'earned' THEN x.base_cents ELSE -x.base_cents END) AS bigint) AS cents "
-        f"FROM {t.commissions} x WHERE {within} AND {counts} AND x.event_type = 'sale' "
-        'AND x.base_currency IS NOT NULL GROUP BY 1, 2 ORDER BY 1, x.base_currency COLLATE "C"',
-        **values,
-    )
-    people = {row.partner_id: row for row in arrived}
-    earned, sold = _by_partner(money), _by_partner(revenue)
+    people = {row.partner_id: row for row in await run(conn, _arrivals(t), **values)}
+    earned = _by_partner(await run(conn, _money(t), **values))
+    sold = _by_partner(await run(conn, _revenue(t), **values))
     return {
         one: PartnerStats(
             since=since,
@@ -136,6 +100,48 @@ async def stats(
         )
         for one in partner_ids
     }
+
+
+_WITHIN: Final = (
+    "x.workspace_id = :workspace_id AND x.partner_id = ANY(CAST(:partners AS uuid[])) "
+    "AND x.occurred_at >= coalesce(CAST(:since AS timestamptz), '-infinity') "
+    "AND x.occurred_at < coalesce(CAST(:until AS timestamptz), 'infinity')"
+)
+_COUNTS: Final = "x.status <> 'void'"
+
+
+def _arrivals(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, count(*) FILTER (WHERE x.way = 'click') AS clicks, "
+        "count(DISTINCT coalesce(v.canonical_id, x.visitor_id)) AS visitors "
+        f"FROM {t.referrals} x LEFT JOIN {t.visitors} v ON v.workspace_id = x.workspace_id AND v.id = x.visitor_id "
+        f"LEFT JOIN {t.events} e ON e.workspace_id = x.workspace_id AND e.visitor_id = x.visitor_id "
+        f"AND e.occurred_at = x.occurred_at AND e.id = x.event_id WHERE {_WITHIN} AND e.bot IS NULL GROUP BY 1"
+    )
+
+
+def _money(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, x.currency, "
+        f"count(*) FILTER (WHERE {_COUNTS} AND x.kind = 'earned' AND x.event_type = 'lead') AS leads, "
+        f"count(*) FILTER (WHERE {_COUNTS} AND x.kind = 'earned' AND x.event_type = 'sale') AS sales, "
+        f"sum(x.amount_cents) FILTER (WHERE {_COUNTS} AND x.kind = 'earned') AS earned, "
+        f"sum(-x.amount_cents) FILTER (WHERE {_COUNTS} AND x.kind = 'reversed') AS reversed, "
+        "sum(x.amount_cents) FILTER (WHERE x.status = 'pending') AS pending, "
+        "sum(x.amount_cents) FILTER (WHERE x.status = 'approved') AS approved, "
+        "sum(x.amount_cents) FILTER (WHERE x.status = 'void') AS refused "
+        f"FROM {t.commissions} x WHERE {_WITHIN} AND x.reason IS DISTINCT FROM '{NOT_REFERRED}' "
+        'GROUP BY 1, 2 ORDER BY 1, x.currency COLLATE "C"'
+    )
+
+
+def _revenue(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, x.base_currency AS currency, "
+        "CAST(sum(CASE x.kind WHEN 'earned' THEN x.base_cents ELSE -x.base_cents END) AS bigint) AS cents "
+        f"FROM {t.commissions} x WHERE {_WITHIN} AND {_COUNTS} AND x.event_type = 'sale' "
+        'AND x.base_currency IS NOT NULL GROUP BY 1, 2 ORDER BY 1, x.base_currency COLLATE "C"'
+    )
 
 
 def _by_partner(rows: Iterable[Any]) -> defaultdict[UUID, list[Any]]:
