@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from goodanalytics.core.hits import MAX_AMOUNT_CENTS
 from goodanalytics.core.partners import (
     LONGEST_WINDOW,
     WHOLE,
@@ -40,7 +41,7 @@ _NEVER_EMPTY: Final[Mapping[str, str]] = {
     "name": "Say what the partner is called.",
     "code": "Say what stands in their addresses.",
 }
-_NUMBER: Final = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,4}))?")
+_NUMBER: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,4}))?")
 
 
 def written(partner: Partner) -> dict[str, str]:
@@ -141,6 +142,8 @@ def _value(terms: Commission, said: str) -> Commission:
     value = int(found[1]) * 10**digits + int((found[2] or "").ljust(digits, "0") or 0)
     if is_share and value > WHOLE:
         raise InvalidInput("A percentage is at most 100", where="value")
+    if value > MAX_AMOUNT_CENTS:
+        raise InvalidInput(f"At most {_major(MAX_AMOUNT_CENTS, terms.currency)} can be kept", where="value")
     return msgspec.structs.replace(terms, value=value)
 
 
