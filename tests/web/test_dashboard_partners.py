@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -26,14 +27,21 @@ ADA = {"name": "Ada", "code": "ada", "value": "10"}
 
 @pytest.fixture
 async def running(config: Config, shared_database_url: str) -> AsyncIterator[Analytics]:
-    async with site(shared_database_url, config, dashboard_auth=lambda _: True) as analytics:
+    settings = {"dashboard_auth": lambda _: True, "workspaces": {"other.example": uuid.uuid4()}}
+    async with site(shared_database_url, config, **settings) as analytics:
         yield analytics
 
 
 @pytest.fixture
 async def staff(running: Analytics) -> AsyncIterator[Staff]:
-    transport = httpx.ASGITransport(running.dashboard, root_path=ROOT)
-    async with httpx.AsyncClient(transport=transport, headers={"user-agent": BROWSER}) as client:
+    async with at_the_desk(running) as found:
+        yield found
+
+
+@asynccontextmanager
+async def at_the_desk(analytics: Analytics, **headers: str) -> AsyncIterator[Staff]:
+    transport = httpx.ASGITransport(analytics.dashboard, root_path=ROOT)
+    async with httpx.AsyncClient(transport=transport, headers={"user-agent": BROWSER, **headers}) as client:
         yield Staff(client)
 
 
@@ -230,18 +238,20 @@ async def test_what_is_another_partners_is_told_beside_the_field(running, staff,
 async def test_a_changed_partner_keeps_what_was_not_changed(running, staff, clock):
     """A form that is sent back as it came writes nothing at all."""
     one = await partner(
-        running, email="ada@x.test", metadata={"a": [1]}, status="paused", commission={**TEN, "value": 1_250, "currency": "EUR"},
+        running, email="ada@x.test", external_id="crm-1", metadata={"a": [1]}, status="paused",
+        commission={**TEN, "value": 1_250, "currency": "EUR"},
     )  # fmt: skip
     path = f"/partners/{one.id}/edit"
     clock.advance(timedelta(minutes=1))
     await staff.send(path, await staff.form(path))
     same = await running.partners.get(one)
-    await staff.send(path, {**await staff.form(path), "name": "Countess", "value": "20"})
+    await staff.send(path, {**await staff.form(path), "name": "Countess", "value": "20", "external_id": ""})
     changed = await running.partners.get(one)
 
     assert same == one
     assert (changed.name, changed.commission.value, changed.commission.currency) == ("Countess", 2_000, "EUR")
     assert (changed.email, changed.metadata, changed.status) == (one.email, one.metadata, one.status)
+    assert (one.external_id, changed.external_id) == ("crm-1", None)
 
 
 async def test_what_somebody_else_changed_is_not_written_over_unseen(running, staff, clock):
@@ -319,6 +329,7 @@ async def test_the_ledger_is_narrowed_and_walked(running, staff):
     }
 
     assert told == {"": 25, "?kind=reversed": 1, "?status=approved": 0, "?status=pending&kind=earned": 25}
+    assert "kind=earned" in following
     assert earned((await staff.get(following.replace("&amp;", "&").removeprefix(ROOT))).text) == 1
 
 
@@ -390,6 +401,28 @@ async def test_another_workspaces_partner_is_not_there(running, staff):
 
     assert (await running.partners.commissions(ada)).items == (entry,)
     assert await running.partners.get(elsewhere, workspace_id=elsewhere.workspace_id) == elsewhere
+
+
+async def test_each_host_has_its_own_partners(running, staff):
+    """What is made, changed, listed and chosen on a host is of its workspace, whichever is the one by default."""
+    (other,) = running.config.workspaces.values()
+    theirs = await partner(running, "theirs", workspace_id=other)
+    async with at_the_desk(running, host="other.example") as elsewhere:
+        await elsewhere.send("/partners/new", {**await elsewhere.form("/partners/new"), **ADA})
+        path = f"/partners/{theirs.id}"
+        await elsewhere.send(f"{path}/edit", {**await elsewhere.form(f"{path}/edit"), "name": "New"})
+        await elsewhere.send(f"{path}/status", {"to": "paused"})
+        listed = rows((await elsewhere.get("/partners")).text)
+        begun = (await elsewhere.get("/links/new")).text
+        narrowed = await elsewhere.page(f"/links?partner={theirs.id}")
+    found = await running.partners.get(theirs, workspace_id=other)
+
+    assert (found.name, found.status) == ("New", "paused")
+    assert [row.split()[0] for row in listed] == ["Ada", "New"]
+    assert ">New</option>" in begun
+    assert "Partner is New" in narrowed.text
+    assert "No partners yet" in (await staff.page("/partners")).text
+    assert ">New</option>" not in (await staff.get("/links/new")).text
 
 
 @pytest.mark.parametrize(
