@@ -73,8 +73,18 @@ def terms(given: Commission, window: timedelta) -> str:
         earned = (
             f"{share(given.value)}% of each {given.on}{f' in {given.currency}' if given.currency else ''}"
         )
-    days = given.window_days or window / timedelta(days=1)
-    return f"{earned} within {days:g} {'day' if days == 1 else 'days'}"
+    return f"{earned} within {days(timedelta(days=given.window_days) if given.window_days else window)}"
+
+
+def days(length: timedelta) -> str:
+    """
+    A length of time in days.
+
+    >>> days(timedelta(days=1)), days(timedelta(hours=36))
+    ('1 day', '1.5 days')
+    """
+    number = length / timedelta(days=1)
+    return f"{number:g} {'day' if number == 1 else 'days'}"
 
 
 def reason(entry: Entry) -> str:
@@ -114,5 +124,5 @@ def _money(name: str, now: Mapping[str, int], before: Mapping[str, int]) -> Tile
 
 
 __all__ = [
-    "KINDS", "LABELS", "REASONS", "REVIEWS", "STANDINGS", "earned", "reason", "share", "terms", "tiles",
+    "KINDS", "LABELS", "REASONS", "REVIEWS", "STANDINGS", "days", "earned", "reason", "share", "terms", "tiles",
 ]  # fmt: skip

@@ -210,7 +210,7 @@ class PartnerPages:
             "asked": self._asked(request),
             "form": form,
             "partner": partner,
-            "window": self.partners.config.referral.window.days,
+            "window": partner_words.days(self.partners.config.referral.window),
             **_WORDS,
         }
         return rendering.page(request, "partner_form.html", shown, status)
