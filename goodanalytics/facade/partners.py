@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Unpack, get_args
@@ -255,9 +256,29 @@ class Partners:
         async with self.database.connect() as conn:
             if await partners.get(conn, self.database.tables, workspace, partner_id) is None:
                 raise NotFound(f"There is no partner {partner_id} in workspace {workspace}")
-            return await partner_figures.stats(
-                conn, self.database.tables, workspace, partner_id, since=period[0], until=period[1]
+            found = await partner_figures.stats(
+                conn, self.database.tables, workspace, [partner_id], since=period[0], until=period[1]
             )
+        return found[partner_id]
+
+    async def totals(
+        self,
+        partners: Iterable[Partner | UUID | str],
+        *,
+        period: tuple[datetime | None, datetime | None] = (None, None),
+        workspace_id: UUID | None = None,
+    ) -> dict[UUID, PartnerStats]:
+        """
+        The `stats` of each of up to 200 partners, as a list shows them, by their ids; who is unknown has zeros.
+
+        Raises:
+            InvalidInput: The period ends before it begins.
+        """
+        async with self.database.connect() as conn:
+            return await partner_figures.stats(
+                conn, self.database.tables, self._in(workspace_id), [_id_of(one) for one in partners],
+                since=period[0], until=period[1],
+            )  # fmt: skip
 
     def _in(self, workspace_id: UUID | None) -> UUID:
         return workspace_id or self.config.workspace

@@ -1,5 +1,5 @@
 """
-What became of a partner over a period.
+What became of partners over a period.
 
 * clicks: on their links, of people. visitors: people who arrived by them in any way, each once, as they are one now.
 * leads, sales: those that they earn or earned with; revenue is that of these sales, less refunds, by currency. None of this
@@ -11,8 +11,10 @@ Arrivals go by their own time, money by the time of the lead, the sale or the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -66,13 +68,13 @@ async def stats(
     conn: AsyncConnection,
     t: Tables,
     workspace_id: UUID,
-    partner_id: UUID,
+    partner_ids: Sequence[UUID],
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> PartnerStats:
+) -> dict[UUID, PartnerStats]:
     """
-    The figures of a partner.
+    The figures of each of these partners, by three statements however many they are.
 
     Raises:
         InvalidInput: The period ends before it begins.
@@ -81,66 +83,84 @@ async def stats(
         raise InvalidInput(
             f"the period ends at {until.isoformat()}, not after {since.isoformat()}", where="to"
         )
-    values = {"workspace_id": workspace_id, "partner_id": partner_id, "since": since, "until": until}
-    within = (
-        "x.workspace_id = :workspace_id AND x.partner_id = :partner_id "
-        "AND x.occurred_at >= coalesce(CAST(:since AS timestamptz), '-infinity') "
-        "AND x.occurred_at < coalesce(CAST(:until AS timestamptz), 'infinity')"
-    )
-    arrived = (
-        await run(
-            conn,
-            "SELECT count(*) FILTER (WHERE x.way = 'click') AS clicks, "
-            "count(DISTINCT coalesce(v.canonical_id, x.visitor_id)) AS visitors "
-            f"FROM {t.referrals} x LEFT JOIN {t.visitors} v ON v.workspace_id = x.workspace_id AND v.id = x.visitor_id "
-            f"LEFT JOIN {t.events} e ON e.workspace_id = x.workspace_id AND e.visitor_id = x.visitor_id "
-            f"AND e.occurred_at = x.occurred_at AND e.id = x.event_id WHERE {within} AND e.bot IS NULL",
-            **values,
+    values = {"workspace_id": workspace_id, "partners": list(partner_ids), "since": since, "until": until}
+    people = {row.partner_id: row for row in await run(conn, _arrivals(t), **values)}
+    earned = _by_partner(await run(conn, _money(t), **values))
+    sold = _by_partner(await run(conn, _revenue(t), **values))
+    return {
+        one: PartnerStats(
+            since=since,
+            until=until,
+            clicks=people[one].clicks if one in people else 0,
+            visitors=people[one].visitors if one in people else 0,
+            leads=sum(row.leads for row in earned[one]),
+            sales=sum(row.sales for row in earned[one]),
+            revenue={row.currency: row.cents for row in sold[one]},
+            earnings=[_earnings(row) for row in earned[one]],
         )
-    ).one()
-    counts = "x.status <> 'void'"
-    money = await run(
-        conn,
-        "SELECT x.currency, "
-        f"count(*) FILTER (WHERE {counts} AND x.kind = 'earned' AND x.event_type = 'lead') AS leads, "
-        f"count(*) FILTER (WHERE {counts} AND x.kind = 'earned' AND x.event_type = 'sale') AS sales, "
-        f"sum(x.amount_cents) FILTER (WHERE {counts} AND x.kind = 'earned') AS earned, "
-        f"sum(-x.amount_cents) FILTER (WHERE {counts} AND x.kind = 'reversed') AS reversed, "
+        for one in partner_ids
+    }
+
+
+_WITHIN: Final = (
+    "x.workspace_id = :workspace_id AND x.partner_id = ANY(CAST(:partners AS uuid[])) "
+    "AND x.occurred_at >= coalesce(CAST(:since AS timestamptz), '-infinity') "
+    "AND x.occurred_at < coalesce(CAST(:until AS timestamptz), 'infinity')"
+)
+_COUNTS: Final = "x.status <> 'void'"
+
+
+def _arrivals(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, count(*) FILTER (WHERE x.way = 'click') AS clicks, "
+        "count(DISTINCT coalesce(v.canonical_id, x.visitor_id)) AS visitors "
+        f"FROM {t.referrals} x LEFT JOIN {t.visitors} v ON v.workspace_id = x.workspace_id AND v.id = x.visitor_id "
+        f"LEFT JOIN {t.events} e ON e.workspace_id = x.workspace_id AND e.visitor_id = x.visitor_id "
+        f"AND e.occurred_at = x.occurred_at AND e.id = x.event_id WHERE {_WITHIN} AND e.bot IS NULL GROUP BY 1"
+    )
+
+
+def _money(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, x.currency, "
+        f"count(*) FILTER (WHERE {_COUNTS} AND x.kind = 'earned' AND x.event_type = 'lead') AS leads, "
+        f"count(*) FILTER (WHERE {_COUNTS} AND x.kind = 'earned' AND x.event_type = 'sale') AS sales, "
+        f"sum(x.amount_cents) FILTER (WHERE {_COUNTS} AND x.kind = 'earned') AS earned, "
+        f"sum(-x.amount_cents) FILTER (WHERE {_COUNTS} AND x.kind = 'reversed') AS reversed, "
         "sum(x.amount_cents) FILTER (WHERE x.status = 'pending') AS pending, "
         "sum(x.amount_cents) FILTER (WHERE x.status = 'approved') AS approved, "
         "sum(x.amount_cents) FILTER (WHERE x.status = 'void') AS refused "
-        f"FROM {t.commissions} x WHERE {within} AND x.reason IS DISTINCT FROM '{NOT_REFERRED}' "
-        'GROUP BY 1 ORDER BY x.currency COLLATE "C"',
-        **values,
+        f"FROM {t.commissions} x WHERE {_WITHIN} AND x.reason IS DISTINCT FROM '{NOT_REFERRED}' "
+        'GROUP BY 1, 2 ORDER BY 1, x.currency COLLATE "C"'
     )
-    revenue = await run(
-        conn,
-        "SELECT x.base_currency AS currency, CAST(sum(CASE x.kind WHEN 'earned' THEN x.base_cents ELSE -x.base_cents END) AS bigint) "
-        f"AS cents FROM {t.commissions} x WHERE {within} AND {counts} AND x.event_type = 'sale' "
-        'AND x.base_currency IS NOT NULL GROUP BY 1 ORDER BY x.base_currency COLLATE "C"',
-        **values,
+
+
+def _revenue(t: Tables) -> str:
+    return (
+        "SELECT x.partner_id, x.base_currency AS currency, "
+        "CAST(sum(CASE x.kind WHEN 'earned' THEN x.base_cents ELSE -x.base_cents END) AS bigint) AS cents "
+        f"FROM {t.commissions} x WHERE {_WITHIN} AND {_COUNTS} AND x.event_type = 'sale' "
+        'AND x.base_currency IS NOT NULL GROUP BY 1, 2 ORDER BY 1, x.base_currency COLLATE "C"'
     )
-    rows = list(money)
-    return PartnerStats(
-        since=since,
-        until=until,
-        clicks=arrived.clicks,
-        visitors=arrived.visitors,
-        leads=sum(row.leads for row in rows),
-        sales=sum(row.sales for row in rows),
-        revenue={row.currency: row.cents for row in revenue},
-        earnings=[
-            Earnings(
-                row.currency,
-                int(row.earned or 0),
-                int(row.reversed or 0),
-                int(row.earned or 0) - int(row.reversed or 0),
-                int(row.pending or 0),
-                int(row.approved or 0),
-                int(row.refused or 0),
-            )
-            for row in rows
-        ],
+
+
+def _by_partner(rows: Iterable[Any]) -> defaultdict[UUID, list[Any]]:
+    found: defaultdict[UUID, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.partner_id].append(row)
+    return found
+
+
+def _earnings(row: Any) -> Earnings:
+    earned, reversed_cents = int(row.earned or 0), int(row.reversed or 0)
+    return Earnings(
+        row.currency,
+        earned,
+        reversed_cents,
+        earned - reversed_cents,
+        int(row.pending or 0),
+        int(row.approved or 0),
+        int(row.refused or 0),
     )
 
 

@@ -31,6 +31,10 @@ LISTING: Final = "partners"
 MAX_SEARCH: Final = 200  # characters
 
 
+class IdTaken(Conflict):
+    """The external id is another partner's of this workspace."""
+
+
 async def create(conn: AsyncConnection, t: Tables, partner: Partner) -> Partner:
     """
     Add a partner.
@@ -166,10 +170,10 @@ async def _look_again(
 
 def _taken(partner: Partner, error: IntegrityError) -> Conflict:
     if "partners_external_id" in str(error.orig):
-        return Conflict(
+        return IdTaken(
             f"external_id {partner.external_id!r} is another partner's. Give each partner an id of their own"
         )
     return Conflict(f"code {partner.code!r} is another partner's, in upper or lower case. Choose another one")
 
 
-__all__ = ["by_code", "create", "get", "list_partners", "update"]
+__all__ = ["IdTaken", "by_code", "create", "get", "list_partners", "update"]

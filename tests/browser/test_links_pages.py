@@ -7,6 +7,7 @@ import dataclasses
 import socket
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
@@ -37,6 +38,13 @@ class Live:
 
 @pytest.fixture
 async def live(shared_database_url: str, config: Config) -> AsyncIterator[Live]:
+    async with a_live_site(shared_database_url, config) as found:
+        yield found
+
+
+@asynccontextmanager
+async def a_live_site(url: str, config: Config) -> AsyncIterator[Live]:
+    """A site in a workspace of its own, served to real browsers."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     own = dataclasses.replace(
@@ -46,7 +54,7 @@ async def live(shared_database_url: str, config: Config) -> AsyncIterator[Live]:
         link_domains=["go.example"],
         worker=False,
     )
-    analytics = Analytics(shared_database_url, own)
+    analytics = Analytics(url, own)
     server = uvicorn.Server(
         uvicorn.Config(analytics.wrap(host), log_level="warning", lifespan="on", ws="none")
     )

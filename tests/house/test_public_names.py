@@ -24,7 +24,7 @@ PROMISED = {
     "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
     "analytics.links": "create upsert get find list update archive create_many upsert_many update_many archive_many history stats totals experiment "
     "clicks short_url set_domain get_domain domains share_urls qr import_ export",
-    "analytics.partners": "create update pause close review get by_code by_token list referred commissions stats",
+    "analytics.partners": "create update pause close review get by_code by_token list referred commissions stats totals",
     "analytics.reports": "query realtime experiment",
     "analytics.platforms": "list enable disable store_credential store_credentials drop_credentials rotate dispatches dispatch "
     "replay replay_all recall coverage by_hour test",

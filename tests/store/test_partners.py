@@ -601,6 +601,40 @@ async def test_figures_are_of_people_and_by_currency(analytics):
     ]  # fmt: skip
 
 
+async def test_many_partners_are_asked_for_at_once(analytics):
+    """Each has the figures that they have alone, at three statements for all; who sent nobody or is elsewhere has zeros."""
+    ada, bob, eve = [await partner(analytics, code) for code in ("ada", "bob", "eve")]
+    sale = await sold(analytics, await seen(analytics, "a", "https://shop.test/?via=ada"), 1000)
+    buyer = await seen(analytics, "b", "https://shop.test/?via=bob")
+    await sold(analytics, buyer, 700, "USD")
+    await sold(analytics, buyer, 5000)
+    await refunded(analytics, sale, buyer, 250)
+    elsewhere = await analytics.partners.create(code="zoe", name="Zoe", workspace_id=UUID(int=9))
+    statements: list[str] = []
+
+    def note(_conn, _cursor, statement, *_):
+        statements.append(statement)
+
+    engine = analytics.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    found = await analytics.partners.totals([ada, bob.id, str(eve.id), elsewhere])
+    event.remove(engine, "before_cursor_execute", note)
+    nothing = await analytics.partners.stats(elsewhere, workspace_id=UUID(int=9))
+
+    assert sum("partner_id = ANY" in one for one in statements) == len(statements) == 3
+    assert found == {
+        **{one.id: await analytics.partners.stats(one) for one in (ada, bob, eve)},
+        elsewhere.id: nothing,
+    }
+    assert [(found[one.id].visitors, found[one.id].sales) for one in (ada, bob, eve)] == [
+        (1, 1),
+        (1, 2),
+        (0, 0),
+    ]
+    assert found[bob.id].revenue == {"EUR": 5000, "USD": 700}
+    assert await analytics.partners.totals([]) == {}
+
+
 async def test_a_batch_costs_the_same_whatever_its_size(analytics):
     """Nothing for batches that tell partners nothing, one statement where there are no partners, else up to seven."""
     statements: list[str] = []

@@ -328,19 +328,14 @@ def _value(values: Mapping[str, str], name: str, local: tzinfo) -> Any:
     if name in TIMES:
         return _read_moment(said, name, local)
     if name in NUMBERS:
-        return _read_number(said, name)
+        return read_number(said, name)
     match name:
         case "password":
             return values[name]  # blanks may belong to it
         case "tags":
             return _read_list(said)
         case "metadata":
-            try:
-                return msgspec.json.decode(said)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise InvalidInput(
-                    f'{name} is no JSON ({error}); write an object such as {{"campaign": 7}}', where=name
-                ) from None
+            return read_json(said, name)
         case _:
             return said
 
@@ -373,7 +368,7 @@ def _read_rule(row: Row, where: str, local: tzinfo) -> Rule:
 def _read_variant(row: Row, where: str) -> Variant:
     if "url" not in row:
         raise InvalidInput("Say where the variant leads", where=f"{where}.url")
-    weight = _read_number(row["weight"], f"{where}.weight") if "weight" in row else 1
+    weight = read_number(row["weight"], f"{where}.weight") if "weight" in row else 1
     return Variant(url=row["url"], weight=weight, name=row.get("name", ""))
 
 
@@ -391,7 +386,28 @@ def _read_moment(said: str, where: str, local: tzinfo) -> datetime:
         ) from None
 
 
-def _read_number(said: str, where: str) -> int:
+def read_json(said: str, where: str) -> Any:
+    """
+    What is typed into a field for JSON.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    try:
+        return msgspec.json.decode(said)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidInput(
+            f'{where} is no JSON ({error}); write an object such as {{"campaign": 7}}', where=where
+        ) from None
+
+
+def read_number(said: str, where: str) -> int:
+    """
+    What is typed into a field for a whole number.
+
+    Raises:
+        InvalidInput: It is none.
+    """
     plain = said.replace(",", "").replace(" ", "")
     if not _NUMBER.fullmatch(plain):
         raise InvalidInput(f"{where} is {said!r:.80}; write a whole number", where=where)
@@ -422,5 +438,5 @@ def _scalar(value: str) -> Any:
 
 __all__ = [
     "DAYS", "LISTS", "MOST_ROWS", "RULE", "VARIANT", "Form", "Read", "blank", "destination", "in_plain", "place", "read",
-    "written",
+    "read_json", "read_number", "written",
 ]  # fmt: skip

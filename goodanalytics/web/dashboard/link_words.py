@@ -49,7 +49,7 @@ LABELS: Final[Mapping[str, str]] = {
     "og_title": "Title of the card",
     "og_description": "Text of the card",
     "og_image": "Picture of the card",
-    "partner_id": "Partner’s id",
+    "partner_id": "Partner",
     "metadata": "Your own data",
     "archived_at": "Archived",
 }

@@ -25,8 +25,10 @@ from goodanalytics.config import Config
 from goodanalytics.core.hits import text
 from goodanalytics.core.link_fields import checked_domain, random_key
 from goodanalytics.core.links import Link, checked_key
+from goodanalytics.core.partners import Partner
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.facade.links import Links
+from goodanalytics.facade.partners import Partners
 from goodanalytics.store import link_lists
 from goodanalytics.store.catalog import NameTaken
 from goodanalytics.store.link_reading import Sort, Wanted
@@ -42,6 +44,7 @@ ACTOR: Final = "dashboard"
 LINKS_ON_PAGE: Final = 50
 CLICKS_ON_PAGE: Final = 25
 CHANGES_ON_PAGE: Final = 20
+PARTNERS_OFFERED: Final = 200
 MAX_FORM: Final = 256 * 1024  # bytes; fifty rules with a hundred words each
 
 SORTS: Final[Mapping[str, str]] = {
@@ -63,6 +66,10 @@ class LinkPages:
     """The pages of the links of *links*."""
 
     links: Links
+
+    @property
+    def _partners(self) -> Partners:
+        return Partners(self.links.config, self.links.database)
 
     @property
     def routes(self) -> Sequence[tuple[str, Mapping[str, Respond]]]:
@@ -92,14 +99,21 @@ class LinkPages:
             )
         after = typed.get("after") or None
         workspace_id = self._workspace(request)
+        partner = await self._partner(request, typed["partner"]) if typed.get("partner") else None
         wanted = Wanted(
-            search=told["search"], folder=told["folder"], tag=told["tag"], archived=ARCHIVED[archived]
-        )
+            search=told["search"], folder=told["folder"], tag=told["tag"], archived=ARCHIVED[archived],
+            partner_id=partner.id if partner else None,
+        )  # fmt: skip
         found = await self._page(asked, wanted, sort, after, workspace_id)
         totals = await self.links.totals(found.items, period=asked.period, workspace_id=workspace_id)
         async with self.links.database.connect() as conn:
             known = await link_lists.words(conn, self.links.database.tables, workspace_id)
-        chosen = {**told, "sort": "" if sort == "clicks" else sort, "archived": archived}
+        chosen = {
+            **told,
+            "sort": "" if sort == "clicks" else sort,
+            "archived": archived,
+            "partner": str(partner.id) if partner else "",
+        }
         return rendering.page(
             request,
             "links.html",
@@ -112,7 +126,8 @@ class LinkPages:
                 "next_cursor": found.next_cursor,
                 "after": after,
                 "chosen": chosen,
-                "is_narrowed": bool(archived or any(told.values())),
+                "partner": partner,
+                "is_narrowed": bool(partner or archived or any(told.values())),
                 "known": known,
                 "SORTS": SORTS,
             },
@@ -124,8 +139,8 @@ class LinkPages:
         for known in get_args(Sort):
             if sort == known:
                 return await self.links.list(
-                    search=wanted.search, folder=wanted.folder, tag=wanted.tag, archived=wanted.archived, sort=known,
-                    limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id,
+                    search=wanted.search, folder=wanted.folder, tag=wanted.tag, archived=wanted.archived,
+                    partner_id=wanted.partner_id, sort=known, limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id,
                 )  # fmt: skip
         async with self.links.database.connect() as conn:
             return await link_lists.by_clicks(
@@ -158,6 +173,7 @@ class LinkPages:
         if link.max_clicks is not None:
             async with self.links.database.connect() as conn:
                 uses = await link_lists.uses(conn, self.links.database.tables, workspace_id, link.id)
+        partner = link.partner_id and await self._partners.get(link.partner_id, workspace_id=workspace_id)
         short_url = self._short(request, link)
         return rendering.page(
             request,
@@ -165,6 +181,7 @@ class LinkPages:
             {
                 "asked": asked,
                 "link": link,
+                "partner": partner,
                 "short_url": short_url,
                 "states": link_words.states(link, asked.now, uses),
                 "tiles": figures.tiles(stats, before[link.id]),
@@ -205,9 +222,9 @@ class LinkPages:
         """The form of a link that is not made yet."""
         number = self.links.config.new_id().int & ((1 << 62) - 1)
         domain = next(iter(self.links.config.link_domains), request.headers.get("host", ""))
-        return await self._form(
-            request, Form(link_form.blank(domain=domain, key=random_key(number, case_sensitive=False)))
-        )
+        partner_id = asking.first_of(request.query_params.multi_items()).get("partner", "")
+        key = random_key(number, case_sensitive=False)
+        return await self._form(request, Form(link_form.blank(domain=domain, key=key, partner_id=partner_id)))
 
     async def create(self, request: Request) -> Response:
         """Make a link."""
@@ -288,6 +305,7 @@ class LinkPages:
                 "short_url": short_url,
                 "destination": link_form.destination(form.values, config.link_app_schemes),
                 "known": known,
+                "partners": await self._offered(request, form.value("partner_id")),
                 "domains": sorted({*config.link_domains, *known.domains}),
                 "link_domains": config.link_domains,
                 "link_path": config.link_path,
@@ -313,6 +331,34 @@ class LinkPages:
         if in_use and found.archived_at is not None:
             raise NotFound("This link is archived, and stays as it was.")
         return found
+
+    async def _partner(self, request: Request, partner_id: str) -> Partner:
+        """
+        The partner with this id.
+
+        Raises:
+            NotFound: There is none in this workspace.
+        """
+        try:
+            found = await self._partners.get(partner_id, workspace_id=self._workspace(request))
+        except InvalidInput:
+            found = None
+        if found is None:
+            raise NotFound(UNKNOWN_PARTNER)
+        return found
+
+    async def _offered(self, request: Request, chosen: str) -> Sequence[tuple[str, str]]:
+        """The partners that a link may be given to, by their ids: the newest ones who are not closed, and who is *chosen*."""
+        page = await self._partners.list(limit=PARTNERS_OFFERED, workspace_id=self._workspace(request))
+        names = {
+            str(one.id): one.name for one in page.items if one.status != "closed" or str(one.id) == chosen
+        }
+        if chosen and chosen not in names:
+            try:
+                names[chosen] = (await self._partner(request, chosen)).name
+            except NotFound:
+                names[chosen] = chosen  # as it was typed; why it cannot be used stands beside it
+        return [("", "nobody"), *sorted(names.items(), key=lambda one: one[1].casefold())]
 
     async def _typed(self, request: Request) -> dict[str, str]:
         return form_of(await forms.read(request, MAX_FORM))
@@ -360,6 +406,7 @@ def form_of(typed: Mapping[str, str]) -> dict[str, str]:
     return {name: value.replace("\r\n", "\n") for name, value in typed.items()}
 
 
+UNKNOWN_PARTNER: Final = "There is no such partner in this workspace."
 _UNKNOWN: Final = "There is no such link in this workspace."
 _CHANGED_MEANWHILE: Final = (
     "Somebody changed this link while you wrote. Below stands what you typed; saving again puts it in place of theirs. The "
@@ -383,4 +430,4 @@ def _refused(error: Conflict | InvalidInput) -> dict[str, str]:
             return {"key": f"{error}."}
 
 
-__all__ = ["LinkPages", "Respond", "asked_of", "form_of", "workspace_of"]
+__all__ = ["UNKNOWN_PARTNER", "LinkPages", "Respond", "asked_of", "form_of", "workspace_of"]

@@ -37,6 +37,7 @@ from goodanalytics.errors import (
     SchemaError,
 )
 from goodanalytics.facade.links import Links
+from goodanalytics.facade.partners import Partners
 from goodanalytics.facade.platforms import Platforms
 from goodanalytics.facade.webhooks import Webhooks
 from goodanalytics.store import visitors
@@ -49,6 +50,7 @@ from goodanalytics.web.dashboard.domains import DomainPages
 from goodanalytics.web.dashboard.figures import Figures
 from goodanalytics.web.dashboard.forms import Act, Press, Shown
 from goodanalytics.web.dashboard.links import LinkPages, Respond
+from goodanalytics.web.dashboard.partners import PartnerPages
 from goodanalytics.web.dashboard.platforms import ToldPages
 
 PEOPLE_ON_OVERVIEW: Final = 8
@@ -139,6 +141,7 @@ def app(
         *((path, {"POST": _acting(config, act)}) for path, act in told.acts.items()),
         *LinkPages(known).routes,
         *DomainPages(known).routes,
+        *PartnerPages(Partners(config, database)).routes,
     )
     inner = Starlette(
         routes=[
