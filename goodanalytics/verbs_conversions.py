@@ -14,11 +14,11 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core import bounds, said
 from goodanalytics.core import consent as consents
-from goodanalytics.core import hits as hit_values
-from goodanalytics.core import said
+from goodanalytics.core.bounds import Property
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.hits import EventType, Hit, Property, Signals
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.orders import Item, Place, Reason
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.remembered import pixel_cookies
@@ -161,7 +161,7 @@ class ConversionVerbs(Verbs):
         checked = self._money(amount_cents, currency or NO_CURRENCY)
         hit = self._hit(
             EventType.REFUND, workspace_id, Signals(),
-            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"),
+            name=bounds.text(name, 100), properties=said.properties(properties, "properties"),
             reason=reason, key=said.key(key), occurred_at=occurred_at, amount_cents=amount_cents,
             currency=None if currency is None else checked["currency"],
         )  # fmt: skip
@@ -199,12 +199,12 @@ class ConversionVerbs(Verbs):
         signals = Signals(
             visitor_id=visitor_id,
             external_id=said.external_id(external_id),
-            email=hit_values.text(email, 254),
-            phone=hit_values.text(phone, 32),
+            email=bounds.text(email, 254),
+            phone=bounds.text(phone, 32),
         )
         hit = self._hit(
             event_type, workspace_id, signals,
-            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"),
+            name=bounds.text(name, 100), properties=said.properties(properties, "properties"),
             contents=said.items(contents), place=said.place(place), key=said.key(key),
             **self._money(amount_cents, currency), **facts,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Unpack
 from uuid import UUID
 
 from goodanalytics import qr
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.core.link_fields import LinkFields, checked_domain
 from goodanalytics.core.links import KEY, Domain, Link
 from goodanalytics.core.moving_files import FileFormat

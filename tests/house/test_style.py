@@ -15,7 +15,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_MODULE = 450  # lines
 MAX_FUNCTION = 80  # lines
 OLD_HOUSES = {
-    "core/hits.py": 560,
     "store/visitors.py": 470,
 }
 """Modules that are larger than they should be, and what they may not outgrow. The table only gets shorter."""

@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.core.delivery import State
-from goodanalytics.core.hits import MAX_BODY
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.web.api.operations import Answer, Call, Operation, answer, page, read_json, read_query
 from goodanalytics.web.api.visitors import Cursor, Limit, PageOf

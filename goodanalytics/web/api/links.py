@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_ID, text
+from goodanalytics.core.bounds import MAX_ID, text
 from goodanalytics.core.links import Link, link_json
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.link_registry import MAX_MANY

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from goodanalytics.config import Config, Principal
-from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
+from goodanalytics.core.bounds import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
 from goodanalytics.facade.links import Links

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
+from goodanalytics.core.bounds import MAX_BODY, MAX_ID, MAX_TEXT
 from goodanalytics.core.commissions import Entry, EntryStatus
-from goodanalytics.core.hits import MAX_BODY, MAX_ID, MAX_TEXT
 from goodanalytics.core.partners import Commission, Partner, PartnerStatus
 from goodanalytics.errors import NotFound
 from goodanalytics.facade.partners import Partners

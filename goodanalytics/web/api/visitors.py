@@ -17,17 +17,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import (
-    MAX_BODY,
-    MAX_ID,
-    MAX_TEXT,
-    EventType,
-    Hit,
-    Property,
-    Signals,
-    flat_properties,
-    text,
-)
+from goodanalytics.core.bounds import MAX_BODY, MAX_ID, MAX_TEXT, Property, flat_properties, text
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.store import visitors

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.errors import NotFound
 from goodanalytics.facade.webhooks import WithSecret
 from goodanalytics.store.webhooks import Webhook
