@@ -26,9 +26,11 @@ from goodanalytics.store import erasure, ledger, persons, visitors
 from goodanalytics.store.database import Database
 from goodanalytics.store.erasure import Forgotten
 from goodanalytics.store.link_experiments import Experiment
+from goodanalytics.store.pages import Page
 from goodanalytics.store.reports import exchanged, metrics
 from goodanalytics.store.reports.query import Query
-from goodanalytics.store.visitors import Attribution, Page, TimelineEntry
+from goodanalytics.store.timeline_entries import TimelineEntry
+from goodanalytics.store.visitors import Attribution
 
 
 @dataclass(frozen=True, slots=True)

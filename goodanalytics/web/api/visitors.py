@@ -23,7 +23,8 @@ from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.store import visitors
 from goodanalytics.store.pages import MAX_PAGE
-from goodanalytics.store.visitors import Attribution, TimelineEntry, Why
+from goodanalytics.store.timeline_entries import TimelineEntry
+from goodanalytics.store.visitors import Attribution, Why
 from goodanalytics.web.api.idempotency import digest_of, header_key, keyed_id
 from goodanalytics.web.api.operations import (
     Answer,
