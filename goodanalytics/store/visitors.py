@@ -43,7 +43,8 @@ from goodanalytics.core.hits import EventType
 from goodanalytics.core.visitors import STATUS_RANK, Visitor, fold
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store.pages import Page, check_limit, cursor, read_cursor
-from goodanalytics.store.tables import STATUSES, Tables
+from goodanalytics.store.tables import Tables
+from goodanalytics.store.tables_people import STATUSES
 from goodanalytics.store.timeline_entries import TimelineEntry, by_time, entries, entry
 
 MAX_SEARCH = 200  # characters

@@ -28,8 +28,6 @@ NO_PURPOSE = {
     "utils",
 }
 NO_VERB = ("do_", "handle_", "maybe_", "process_")
-TABLES = {"migrations/v01.py", "store/tables.py"}
-"""Modules whose functions list columns one below the other; shorter functions would not be easier to read."""
 MAY_PRINT = ("cli.py", "demo/", "embedded_supervisor.py")
 """Programs of their own: the command line, the demo, and the process whose stderr is the server's log."""
 OWE_REASONS = {"demo/stage.py"}
@@ -92,7 +90,7 @@ def test_a_module_is_written_in_our_habits(module):
     """Short functions, names that say purpose and not kind, verbs that say what they do, and no word to the terminal."""
     tree = tree_of(module)
 
-    assert too_long(tree) == [] or name_of(module) in TABLES
+    assert too_long(tree) == []
     assert names_of_a_kind(tree) == []
     assert NO_PURPOSE.isdisjoint({*module.relative_to(PACKAGE).parent.parts, *module.stem.split("_")})
     assert prints(tree) == [] or name_of(module).startswith(MAY_PRINT)
