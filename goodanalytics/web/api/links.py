@@ -51,6 +51,7 @@ from goodanalytics.web.api.operations import (
     Operation,
     answer,
     decode,
+    id_of,
     page,
     read_json,
     read_query,
@@ -225,16 +226,8 @@ def period_of(
 
 
 def link_id_of(call: Call) -> UUID:
-    """
-    The id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params["link_id"])
-    except ValueError:
-        raise NotFound(UNKNOWN) from None
+    """The id in the path; raises what `id_of` raises."""
+    return id_of(call, "link_id", UNKNOWN)
 
 
 async def _link(call: Call) -> Link:

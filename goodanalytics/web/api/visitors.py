@@ -31,6 +31,7 @@ from goodanalytics.web.api.operations import (
     Call,
     Operation,
     answer,
+    id_of,
     page,
     printable,
     read_json,
@@ -254,16 +255,8 @@ async def _person(call: Call, visitor_id: UUID) -> Visitor:
 
 
 def visitor_id_of(call: Call) -> UUID:
-    """
-    The id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params["visitor_id"])
-    except ValueError:
-        raise NotFound(NOBODY) from None
+    """The id in the path; raises what `id_of` raises."""
+    return id_of(call, "visitor_id", NOBODY)
 
 
 _BY_ID: dict[str, Any] = {"visitor_id": UUID}
