@@ -21,7 +21,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core.hits import id_for_key, text
+from goodanalytics.core.bounds import text
+from goodanalytics.core.hits import id_for_key
 from goodanalytics.core.link_fields import LinkFields, checked_domain, checked_fields
 from goodanalytics.core.links import (
     AndroidApp,

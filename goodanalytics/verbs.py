@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.config import Config
-from goodanalytics.core import hits as hit_values
-from goodanalytics.core import repetition, said, tokens
+from goodanalytics.core import bounds, repetition, said, tokens
+from goodanalytics.core.bounds import Invalid, Property
 from goodanalytics.core.foreseen import Foreseen
-from goodanalytics.core.hits import Client, EventType, Hit, Invalid, Property, Signals
+from goodanalytics.core.hits import Client, EventType, Hit, Signals, id_for_key
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
@@ -166,9 +166,9 @@ class Verbs:
         signals = Signals(
             visitor_id=visitor_id,
             external_id=said.external_id(external_id),
-            email=hit_values.text(email, 254),
-            name=hit_values.text(name),
-            phone=hit_values.text(phone, 32),
+            email=bounds.text(email, 254),
+            name=bounds.text(name),
+            phone=bounds.text(phone, 32),
             traits=said.properties(traits, "traits"),
             anonymous_id=None if request is None else self._browser_of(request),
         )
@@ -230,7 +230,7 @@ class Verbs:
         """
         known = {str(t) for t in (EventType.PAGEVIEW, EventType.SHARE, EventType.SESSION_START)}
         event_type, name = (
-            (EventType(event), None) if event in known else (EventType.CUSTOM, hit_values.text(event, 100))
+            (EventType(event), None) if event in known else (EventType.CUSTOM, bounds.text(event, 100))
         )
         if event_type is EventType.CUSTOM and name is None:
             raise InvalidInput("event is empty; give it a name such as 'Newsletter opened'", where="event")
@@ -306,7 +306,7 @@ class Verbs:
         workspace_id, visitor_id = self._person(visitor, workspace_id)
         hit = self._hit(
             event_type, workspace_id, Signals(visitor_id=visitor_id),
-            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"), key=key, **facts,
+            name=bounds.text(name, 100), properties=said.properties(properties, "properties"), key=key, **facts,
         )  # fmt: skip
         return await self._of_visitor(hit, connection)
 
@@ -322,7 +322,7 @@ class Verbs:
     @staticmethod
     def _money(amount_cents: int | None, currency: str | None) -> dict[str, Any]:
         try:
-            amount_cents, currency = hit_values.money(amount_cents, currency)
+            amount_cents, currency = bounds.money(amount_cents, currency)
         except Invalid as error:
             raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None
         return {"amount_cents": amount_cents, "currency": currency}
@@ -346,17 +346,15 @@ class Verbs:
                 where="occurred_at",
             )
         hit = Hit(
-            id=self.config.new_id()
-            if key is None
-            else hit_values.id_for_key(workspace_id, str(event_type), key),
+            id=self.config.new_id() if key is None else id_for_key(workspace_id, str(event_type), key),
             workspace_id=workspace_id,
             received_at=now,
             occurred_at=occurred_at or now,
             event_type=event_type,
             origin="server",
             trusted=True,
-            url=hit_values.text(url, hit_values.MAX_URL),
-            referrer=hit_values.text(referrer, hit_values.MAX_URL),
+            url=bounds.text(url, bounds.MAX_URL),
+            referrer=bounds.text(referrer, bounds.MAX_URL),
             signals=signals,
             key=key,
             **facts,

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core import bounds, said
 from goodanalytics.core import consent as consents
-from goodanalytics.core import hits as hit_values
-from goodanalytics.core import said
+from goodanalytics.core.bounds import Property
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.hits import EventType, Hit, Property, Signals
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.orders import Item, Place, Reason
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.remembered import pixel_cookies
@@ -31,6 +31,25 @@ NO_CURRENCY = "XXX"
 """What ISO 4217 has for an amount whose currency nobody named; a refund's is its sale's."""
 
 
+class ConversionFacts(TypedDict, total=False):
+    """What may be said of a lead and of a sale besides its amount; `ConversionVerbs.sale` tells what each means."""
+
+    name: str | None
+    properties: Mapping[str, Property] | None
+    key: str | None
+    external_id: str | None
+    email: str | None
+    phone: str | None
+    contents: Sequence[Item | Mapping[str, Any]]
+    place: Place
+    url: str | None
+    consent: Consent | Mapping[str, str] | None
+    request: Any
+    occurred_at: datetime | None
+    workspace_id: UUID | None
+    connection: Any
+
+
 class ConversionVerbs(Verbs):
     """What `Analytics` says of leads and money."""
 
@@ -38,22 +57,9 @@ class ConversionVerbs(Verbs):
         self,
         visitor: Person | None = None,
         *,
-        name: str | None = None,
-        properties: Mapping[str, Property] | None = None,
         amount_cents: int | None = None,
         currency: str | None = None,
-        key: str | None = None,
-        external_id: str | None = None,
-        email: str | None = None,
-        phone: str | None = None,
-        contents: Sequence[Item | Mapping[str, Any]] = (),
-        place: Place = "website",
-        url: str | None = None,
-        consent: Consent | Mapping[str, str] | None = None,
-        request: Any = None,
-        occurred_at: datetime | None = None,
-        workspace_id: UUID | None = None,
-        connection: Any = None,
+        **facts: Unpack[ConversionFacts],
     ) -> Outcome:
         """
         Record that *visitor* became a lead: signed up, asked for an offer, booked a demo.
@@ -65,11 +71,7 @@ class ConversionVerbs(Verbs):
             NotFound: There is no such visitor in this workspace.
             Conflict: *key* was used for something else.
         """
-        return await self._convert(
-            EventType.LEAD, visitor, workspace_id, connection, request,
-            said_of=(external_id, email, phone), contents=contents, consent=consent, properties=properties,
-            name=name, amount_cents=amount_cents, currency=currency, key=key, place=place, url=url, occurred_at=occurred_at,
-        )  # fmt: skip
+        return await self._convert(EventType.LEAD, visitor, amount_cents, currency, **facts)
 
     async def sale(
         self,
@@ -77,20 +79,7 @@ class ConversionVerbs(Verbs):
         *,
         amount_cents: int,
         currency: str,
-        key: str | None = None,
-        name: str | None = None,
-        properties: Mapping[str, Property] | None = None,
-        external_id: str | None = None,
-        email: str | None = None,
-        phone: str | None = None,
-        contents: Sequence[Item | Mapping[str, Any]] = (),
-        place: Place = "website",
-        url: str | None = None,
-        consent: Consent | Mapping[str, str] | None = None,
-        request: Any = None,
-        occurred_at: datetime | None = None,
-        workspace_id: UUID | None = None,
-        connection: Any = None,
+        **facts: Unpack[ConversionFacts],
     ) -> Outcome:
         """
         Record that somebody paid.
@@ -115,11 +104,7 @@ class ConversionVerbs(Verbs):
             NotFound: There is no such visitor in this workspace.
             Conflict: *key* was used for another sale.
         """
-        return await self._convert(
-            EventType.SALE, visitor, workspace_id, connection, request,
-            said_of=(external_id, email, phone), contents=contents, consent=consent, properties=properties,
-            name=name, amount_cents=amount_cents, currency=currency, key=key, place=place, url=url, occurred_at=occurred_at,
-        )  # fmt: skip
+        return await self._convert(EventType.SALE, visitor, amount_cents, currency, **facts)
 
     async def refund(
         self,
@@ -161,7 +146,7 @@ class ConversionVerbs(Verbs):
         checked = self._money(amount_cents, currency or NO_CURRENCY)
         hit = self._hit(
             EventType.REFUND, workspace_id, Signals(),
-            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"),
+            name=bounds.text(name, 100), properties=said.properties(properties, "properties"),
             reason=reason, key=said.key(key), occurred_at=occurred_at, amount_cents=amount_cents,
             currency=None if currency is None else checked["currency"],
         )  # fmt: skip
@@ -179,34 +164,36 @@ class ConversionVerbs(Verbs):
         self,
         event_type: EventType,
         visitor: Person | None,
-        workspace_id: UUID | None,
-        connection: Any,
-        request: Any,
-        *,
-        said_of: tuple[str | None, str | None, str | None],
-        contents: Sequence[Item | Mapping[str, Any]],
-        consent: Consent | Mapping[str, str] | None,
-        properties: Mapping[str, Property] | None,
-        name: str | None,
         amount_cents: int | None,
         currency: str | None,
-        key: str | None,
-        place: Place,
-        **facts: Any,
+        *,
+        name: str | None = None,
+        properties: Mapping[str, Property] | None = None,
+        key: str | None = None,
+        external_id: str | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        contents: Sequence[Item | Mapping[str, Any]] = (),
+        place: Place = "website",
+        url: str | None = None,
+        consent: Consent | Mapping[str, str] | None = None,
+        request: Any = None,
+        occurred_at: datetime | None = None,
+        workspace_id: UUID | None = None,
+        connection: Any = None,
     ) -> Outcome:
         workspace_id, visitor_id = self._person(visitor, workspace_id)
-        external_id, email, phone = said_of
         signals = Signals(
             visitor_id=visitor_id,
             external_id=said.external_id(external_id),
-            email=hit_values.text(email, 254),
-            phone=hit_values.text(phone, 32),
+            email=bounds.text(email, 254),
+            phone=bounds.text(phone, 32),
         )
         hit = self._hit(
             event_type, workspace_id, signals,
-            name=hit_values.text(name, 100), properties=said.properties(properties, "properties"),
+            name=bounds.text(name, 100), properties=said.properties(properties, "properties"),
             contents=said.items(contents), place=said.place(place), key=said.key(key),
-            **self._money(amount_cents, currency), **facts,
+            url=url, occurred_at=occurred_at, **self._money(amount_cents, currency),
         )  # fmt: skip
         if request is not None:
             hit = self._seen_in(request, hit)
@@ -228,4 +215,4 @@ class ConversionVerbs(Verbs):
         )
 
 
-__all__ = ["ConversionVerbs"]
+__all__ = ["ConversionFacts", "ConversionVerbs"]

@@ -21,8 +21,9 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.core import sources
+from goodanalytics.core.bounds import MAX_URL, Property, text
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Property, Signals, text
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.links import Link
 from goodanalytics.core.sharing import shared_at
 

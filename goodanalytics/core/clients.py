@@ -8,7 +8,8 @@ from functools import lru_cache
 import msgspec
 
 from goodanalytics.core import bots
-from goodanalytics.core.hits import Client, text
+from goodanalytics.core.bounds import text
+from goodanalytics.core.hits import Client
 from goodanalytics.core.places import from_headers
 
 MAX_USER_AGENT = 512  # characters

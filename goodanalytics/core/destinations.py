@@ -28,8 +28,8 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.core import urls
+from goodanalytics.core.bounds import MAX_URL, text
 from goodanalytics.core.campaigns import CLICK_IDS
-from goodanalytics.core.hits import MAX_URL, text
 from goodanalytics.errors import InvalidInput
 
 NOT_PASSED = frozenset({"ga_id", "via", "ref", "qr", "s"})

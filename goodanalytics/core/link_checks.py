@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from goodanalytics.core import said
+from goodanalytics.core.bounds import MAX_KEY, MAX_TEXT, Property, text
 from goodanalytics.core.destinations import checked_destination
-from goodanalytics.core.hits import MAX_KEY, MAX_TEXT, Property, text
 from goodanalytics.core.link_conditions import APPS, BROWSERS, DEVICES, SYSTEMS, Hours, Rule, Variant, When
 from goodanalytics.core.visitors import STATUS_RANK
 from goodanalytics.errors import InvalidInput

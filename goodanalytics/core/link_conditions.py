@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from goodanalytics.core.hits import Property
+from goodanalytics.core.bounds import Property
 
 _LINUX = (
     "linux", "arch linux", "centos", "debian", "fedora", "gentoo", "kubuntu", "linux mint", "mageia", "mandriva", "mint",

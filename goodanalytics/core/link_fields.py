@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core.hits import MAX_ID, MAX_TEXT, text
+from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, text
 from goodanalytics.core.links import (
     ALPHABET,
     KEY_LENGTH,

@@ -26,8 +26,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from goodanalytics.core.bounds import Property
 from goodanalytics.core.devices import Device
-from goodanalytics.core.hits import Property
 from goodanalytics.core.link_conditions import APPS, BROWSERS, DEVICES, SYSTEMS, Hours, Rule, When
 from goodanalytics.core.urls import MAX_PARAMETERS
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from goodanalytics.core import urls
-from goodanalytics.core.hits import MAX_ID
+from goodanalytics.core.bounds import MAX_ID
 from goodanalytics.core.links import KEY
 from goodanalytics.core.moving_files import Row, Table
 from goodanalytics.core.moving_meanings import READERS, Reading, Unusable, read_text

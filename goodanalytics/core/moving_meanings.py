@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from goodanalytics.core.hits import MAX_TEXT, text
+from goodanalytics.core.bounds import MAX_TEXT, text
 from goodanalytics.core.link_fields import MAX_NOTES, MAX_TAGS
 from goodanalytics.core.moving_rivals import KEEP, plain_name
 from goodanalytics.core.moving_rules import by_conditions, by_country

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core.hits import MAX_ID, MAX_TEXT, Invalid, money, text
+from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, Invalid, money, text
 from goodanalytics.core.identity import normal_email
 from goodanalytics.core.link_fields import checked_metadata
 from goodanalytics.core.said import external_id

@@ -3,7 +3,7 @@ A beacon and a click as they came: what the log holds before anybody has read it
 
 Making a hit durable must cost next to nothing, so the edge only makes sure that reading cannot fail and keeps the bytes; the
 worker reads them. Rules of this file
-1. `is_sound` says yes only to what `core.hits.read_beacon` turns into a hit whatever else is known; a test compares the two.
+1. `is_sound` says yes only to what `core.beacons.read_beacon` turns into a hit whatever else is known; a test compares the two.
    What it says no to is not wrong: it may need a word with the client, a token, or a closer look.
 2. Of the request, only what a hit is made of is kept. The cookies are ours and the pixels', by name: the header as a whole
    has the host's sessions in it.
@@ -23,17 +23,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from goodanalytics.core.beacons import Edge, read_beacon
+from goodanalytics.core.bounds import MAX_KEY, MAX_PROPERTIES, uuid_or_none
 from goodanalytics.core.clicks import Clicked, click_hit
 from goodanalytics.core.clients import HINTS, MAX_HINT, machine_of
-from goodanalytics.core.hits import (
-    MAX_KEY,
-    MAX_PROPERTIES,
-    Client,
-    Edge,
-    Hit,
-    read_beacon,
-    uuid_or_none,
-)
+from goodanalytics.core.hits import Client, Hit
 
 
 class RawBeacon(msgspec.Struct, frozen=True, array_like=True):
@@ -118,7 +112,7 @@ _Name = Annotated[str, Meta(max_length=MAX_KEY)]
 
 
 class _Sound(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A beacon as nearly all are; the names of `core.hits.Beacon`."""
+    """A beacon as nearly all are; the names of `core.beacons.Beacon`."""
 
     event_id: UUID
     event_type: str = "pageview"
@@ -145,7 +139,7 @@ class _Sound(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 PIXELS = (b"_fbp", b"_fbc", b"_ttp")
-"""The cookies of the platforms' own scripts that `core.hits` takes."""
+"""The cookies of the platforms' own scripts that `core.beacons` takes."""
 
 _PLAIN_TYPES = frozenset({"pageview", "custom", "engagement", "share", "session_start"})
 """Those that claim nothing about money or names."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from goodanalytics.core import hits
+from goodanalytics.core import bounds
+from goodanalytics.core.bounds import Invalid, Property
 from goodanalytics.core.browsers import id_in
 from goodanalytics.core.consent import PURPOSES, Consent
-from goodanalytics.core.hits import Invalid, Property, Signals
+from goodanalytics.core.hits import Signals
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.core.orders import MAX_ITEMS, MAX_QUANTITY, Item, Place
 from goodanalytics.errors import InvalidInput
@@ -21,12 +22,12 @@ def signals(found: Signals) -> Signals:
     return msgspec.structs.replace(
         found,
         external_id=external_id(found.external_id),
-        email=hits.text(found.email, 254),
-        phone=hits.text(found.phone, 32),
-        name=hits.text(found.name),
+        email=bounds.text(found.email, 254),
+        phone=bounds.text(found.phone, 32),
+        name=bounds.text(found.name),
         traits=properties(found.traits, "traits"),
-        anonymous_id=hits.text(id_in(found.anonymous_id), hits.MAX_ID),
-        fingerprint=hits.text(found.fingerprint, hits.MAX_ID),
+        anonymous_id=bounds.text(id_in(found.anonymous_id), bounds.MAX_ID),
+        fingerprint=bounds.text(found.fingerprint, bounds.MAX_ID),
     )
 
 
@@ -37,7 +38,7 @@ def external_id(value: str | None) -> str | None:
     Raises:
         InvalidInput: It is empty, or a word that stands for nobody, such as `undefined`.
     """
-    found = hits.text(value, hits.MAX_ID)
+    found = bounds.text(value, bounds.MAX_ID)
     if value is not None and (found is None or stands_for_nobody(found)):
         raise InvalidInput(
             f"external_id is {value!r}, which names nobody; give your own id of the person, or leave it out",
@@ -54,7 +55,7 @@ def properties(value: Mapping[str, Property] | None, where: str) -> dict[str, Pr
         InvalidInput: It has too many, or a value that is not flat.
     """
     try:
-        return hits.flat_properties(value, where)
+        return bounds.flat_properties(value, where)
     except Invalid as error:
         raise InvalidInput(f"{error.where}: {error.reason}", where=error.where) from None
 
@@ -66,9 +67,9 @@ def key(value: str | None) -> str | None:
     Raises:
         InvalidInput: It is longer than is kept, or holds what PostgreSQL refuses: cut, it would be another one's.
     """
-    if value is not None and hits.text(value) != value:
+    if value is not None and bounds.text(value) != value:
         raise InvalidInput(
-            f"key is {value[:80]!r}; give 1 to {hits.MAX_TEXT} printable characters without outer blanks",
+            f"key is {value[:80]!r}; give 1 to {bounds.MAX_TEXT} printable characters without outer blanks",
             where="key",
         )
     return value
@@ -92,13 +93,13 @@ def _item(value: Item | Mapping[str, Any], where: str) -> Item:
         unknown = set() if isinstance(value, Item) else set(value) - set(Item.__struct_fields__)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise InvalidInput(f"{where} cannot be read: {error}", where=where) from None
-    item_id = hits.text(item.id, hits.MAX_ID)
+    item_id = bounds.text(item.id, bounds.MAX_ID)
     price = item.price_cents
     if unknown or item_id is None:
         wrong = f"has {sorted(unknown)}" if unknown else "has no id"
         raise InvalidInput(f"{where} {wrong}; known are {', '.join(Item.__struct_fields__)}", where=where)
     if not 1 <= item.quantity <= MAX_QUANTITY or (
-        price is not None and not 0 <= price <= hits.MAX_AMOUNT_CENTS
+        price is not None and not 0 <= price <= bounds.MAX_AMOUNT_CENTS
     ):
         raise InvalidInput(
             f"{where} has quantity {item.quantity} and price_cents {price}; give 1 to {MAX_QUANTITY} pieces, and minor units",
@@ -107,9 +108,9 @@ def _item(value: Item | Mapping[str, Any], where: str) -> Item:
     return msgspec.structs.replace(
         item,
         id=item_id,
-        name=hits.text(item.name),
-        category=hits.text(item.category),
-        brand=hits.text(item.brand),
+        name=bounds.text(item.name),
+        category=bounds.text(item.category),
+        brand=bounds.text(item.brand),
     )
 
 

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Final, TypedDict
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
-from goodanalytics.core.hits import text as cleaned
+from goodanalytics.core.bounds import text as cleaned
 from goodanalytics.core.links import checked_url
 from goodanalytics.errors import InvalidInput
 

@@ -17,7 +17,8 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.core.hits import Client, EventType, Hit, Origin, Property, Signals
+from goodanalytics.core.bounds import Property
+from goodanalytics.core.hits import Client, EventType, Hit, Origin, Signals
 from goodanalytics.core.sources import classify
 from goodanalytics.demo.crowd import LINKS, Arrival, Country, MachineKind
 from goodanalytics.demo.trade import PRODUCTS, account_id, title_of

@@ -103,25 +103,39 @@ async def load(
         },
         shop_host=chosen["shop_host"],
     )
-    total = len(made.hits)
     if await _is_known(analytics, made.hits[-1].id):
         await before_newest()
-        progress(total, total)
-        return made.figures
-    progress(0, total)
-    done = 0
-    for chunk in _chunks(made.hits, end - NEWEST):
+        progress(len(made.hits), len(made.hits))
+    else:
+        await _tell(analytics, made.hits, end - NEWEST, progress, before_newest)
+        await _analyze(analytics)
+    return made.figures
+
+
+async def _tell(
+    analytics: Analytics,
+    hits: Sequence[Hit],
+    newest: datetime,
+    progress: Callable[[int, int], None],
+    before_newest: Callable[[], Awaitable[None]],
+) -> None:
+    """Process *hits*, part by part; *before_newest* is awaited before those from *newest* on."""
+    done, total = 0, len(hits)
+    progress(done, total)
+    for chunk in _chunks(hits, newest):
         if chunk.is_first_of_newest:
             await before_newest()
         await analytics.log.append(chunk.hits)
         await analytics.drain()
         done += len(chunk.hits)
         progress(done, total)
+
+
+async def _analyze(analytics: Analytics) -> None:
+    """Count what is there: autovacuum would come to it in a minute, and the first look at the dashboard comes sooner."""
     async with analytics.database.begin() as connection:
-        # Autovacuum would come to it within a minute; the first look at the dashboard comes sooner.
         for table in ("events", "sessions", "visitors"):
             await connection.execute(text(f"ANALYZE {getattr(analytics.database.tables, table)}"))
-    return made.figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.core.identity import normal_email
 from goodanalytics.demo.crowd import LINKS, RULED, SPLIT
 from goodanalytics.demo.trade import (

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core import hits
+from goodanalytics.core import bounds
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.dispatch.dispatcher import Dispatcher
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
@@ -213,7 +213,7 @@ class Dispatches:
         """Add a row to the audit."""
         await audit.note(
             conn, self.database.tables, workspace_id=workspace_id, note_id=self.config.new_id(), at=self.config.clock(),
-            actor=hits.text(actor), action=action, subject=subject, reason=None, details=details,
+            actor=bounds.text(actor), action=action, subject=subject, reason=None, details=details,
         )  # fmt: skip
 
     def in_workspace(self, workspace_id: UUID | None) -> UUID:

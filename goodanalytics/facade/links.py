@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Unpack
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from goodanalytics import qr
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.core.link_fields import LinkFields, checked_domain
 from goodanalytics.core.links import KEY, Domain, Link
 from goodanalytics.core.moving_files import FileFormat
@@ -217,13 +219,10 @@ class Links(LinkRegistry):
             NotFound: There is no such link.
         """
         async with self.database.connect() as conn:
-            t, link_id = self.database.tables, as_uuid(link, "link")
-            found = await link_reading.get_link(conn, t, self._in(workspace_id), link_id)
-            if found is None:
-                raise NotFound(f"There is no link {link_id} in this workspace")
+            found = await self._found(conn, link, workspace_id)
             return await link_figures.stats(
-                conn, t, found, period=period, now=self.config.clock(), interval=interval, timezone=timezone,
-                unique_window=unique_window,
+                conn, self.database.tables, found, period=period, now=self.config.clock(), interval=interval,
+                timezone=timezone, unique_window=unique_window,
             )  # fmt: skip
 
     async def experiment(
@@ -246,13 +245,17 @@ class Links(LinkRegistry):
             NotFound: There is no such link.
         """
         async with self.database.connect() as conn:
-            t, link_id = self.database.tables, as_uuid(link, "link")
-            found = await link_reading.get_link(conn, t, self._in(workspace_id), link_id)
-            if found is None:
-                raise NotFound(f"There is no link {link_id} in this workspace")
+            found = await self._found(conn, link, workspace_id)
             return await link_experiments.experiment(
-                conn, t, found, now=self.config.clock(), period=period, currency=currency
+                conn, self.database.tables, found, now=self.config.clock(), period=period, currency=currency
             )
+
+    async def _found(self, conn: AsyncConnection, link: Link | UUID | str, workspace_id: UUID | None) -> Link:
+        link_id = as_uuid(link, "link")
+        found = await link_reading.get_link(conn, self.database.tables, self._in(workspace_id), link_id)
+        if found is None:
+            raise NotFound(f"There is no link {link_id} in this workspace")
+        return found
 
     async def totals(
         self,

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core import tokens
+from goodanalytics.core.bounds import text
 from goodanalytics.core.commissions import Entry, EntryStatus
-from goodanalytics.core.hits import text
 from goodanalytics.core.partners import Partner, PartnerFields, PartnerStatus, checked_partner, folded_code
 from goodanalytics.core.referral import Referral, first_and_last
 from goodanalytics.core.visitors import Visitor

@@ -22,7 +22,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core import hits
+from goodanalytics.core import bounds
 from goodanalytics.dispatch.dispatcher import Dispatcher
 from goodanalytics.errors import InvalidInput
 from goodanalytics.facade.dispatches import Dispatches
@@ -201,7 +201,7 @@ class Platforms(Dispatches):
 
         async def act(conn: AsyncConnection) -> None:
             await credentials.store(
-                conn, self.database.tables, workspace, platform, sealed, now=now, by=hits.text(actor)
+                conn, self.database.tables, workspace, platform, sealed, now=now, by=bounds.text(actor)
             )
             await self.note(
                 conn, "platforms.store_credential", platform, workspace, actor, {"names": sorted(sealed)}

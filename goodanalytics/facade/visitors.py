@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core import hits
+from goodanalytics.core import bounds
 from goodanalytics.core.links import Link
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.dispatch.plan import DispatchPlan
@@ -26,9 +26,11 @@ from goodanalytics.store import erasure, ledger, persons, visitors
 from goodanalytics.store.database import Database
 from goodanalytics.store.erasure import Forgotten
 from goodanalytics.store.link_experiments import Experiment
+from goodanalytics.store.pages import Page
 from goodanalytics.store.reports import exchanged, metrics
 from goodanalytics.store.reports.query import Query
-from goodanalytics.store.visitors import Attribution, Page, TimelineEntry
+from goodanalytics.store.timeline_entries import TimelineEntry
+from goodanalytics.store.visitors import Attribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Visitors:
             queue = DispatchPlan(self.config, self.database.tables)
             person = await persons.merge(
                 conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id),
-                merge_id=self.config.new_id(), one=ids[0], other=ids[1], reason=said, actor=hits.text(actor), force=force,
+                merge_id=self.config.new_id(), one=ids[0], other=ids[1], reason=said, actor=bounds.text(actor), force=force,
                 now=self.config.clock(),
                 tell=queue.add_now,
             )  # fmt: skip
@@ -170,7 +172,7 @@ class Visitors:
         async def act(conn: AsyncConnection) -> tuple[Visitor, Visitor]:
             return await persons.unmerge(
                 conn, self.database.tables, config=self.config, workspace_id=self._in(workspace_id), merge_id=undone,
-                note_id=self.config.new_id(), reason=said, actor=hits.text(actor), now=self.config.clock(),
+                note_id=self.config.new_id(), reason=said, actor=bounds.text(actor), now=self.config.clock(),
             )  # fmt: skip
 
         return await ledger.again(self.database, act)
@@ -198,7 +200,7 @@ class Visitors:
         async def act(conn: AsyncConnection) -> Forgotten:
             return await erasure.forget(
                 conn, self.database.tables, self.config.graveyard, workspace_id=self._in(workspace_id),
-                visitor_id=visitor_id, note_id=self.config.new_id(), reason=said, actor=hits.text(actor),
+                visitor_id=visitor_id, note_id=self.config.new_id(), reason=said, actor=bounds.text(actor),
                 now=self.config.clock(),
             )  # fmt: skip
 
@@ -264,7 +266,7 @@ class Reports:
 
 
 def _reason(value: str) -> str:
-    found = hits.text(value)
+    found = bounds.text(value)
     if found is None:
         raise InvalidInput("reason is empty; say why, for whoever reads the audit", where="reason")
     return found

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core import hits
+from goodanalytics.core import bounds
 from goodanalytics.dispatch.dispatcher import Dispatcher
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.hooks import Hooks
@@ -263,7 +263,7 @@ class Webhooks:
     ) -> None:
         await audit.note(
             conn, self.database.tables, workspace_id=webhook.workspace_id, note_id=self.config.new_id(), at=now,
-            actor=hits.text(actor), action=action, subject=str(webhook.id), reason=None,
+            actor=bounds.text(actor), action=action, subject=str(webhook.id), reason=None,
             details={"host": webhook.host, **details},
         )  # fmt: skip
 

@@ -62,8 +62,13 @@ def up(op: Op, schema: str) -> None:
         )
     """,
     )
-    _make_people(op, ga)
-    _make_visits(op, ga)
+    _make_visitors(op, ga)
+    _make_identities(op, ga)
+    _make_ledger(op, ga)
+    _make_erasure(op, ga)
+    _make_sessions(op, ga)
+    _make_events(op, ga)
+    _make_receipts(op, ga)
     v01_links.make(op, ga)
     v01_conversions.up(op, ga)
     _make_log(op, ga)
@@ -92,7 +97,7 @@ def down(op: Op, schema: str) -> None:
     )
 
 
-def _make_people(op: Op, ga: str) -> None:
+def _make_visitors(op: Op, ga: str) -> None:
     # Nearly every batch updates visitors that are already there. A fifth of each page is left free so that the new
     # version of a row lands on its own page; with PostgreSQL's default of 20 % dead rows before a vacuum, a table of
     # ten million visitors would carry two million dead versions through every scan.
@@ -139,6 +144,9 @@ def _make_people(op: Op, ga: str) -> None:
     )
     _run(op, f"CREATE INDEX visitors_canonical ON {ga}.visitors (workspace_id, canonical_id)")
     _run(op, f"CREATE INDEX visitors_last_seen ON {ga}.visitors (workspace_id, last_seen_at DESC)")
+
+
+def _make_identities(op: Op, ga: str) -> None:
     _run(
         op,
         f"""
@@ -171,6 +179,9 @@ def _make_people(op: Op, ga: str) -> None:
     """,
     )
     _run(op, f"CREATE INDEX former_identities_visitor ON {ga}.former_identities (workspace_id, visitor_id)")
+
+
+def _make_ledger(op: Op, ga: str) -> None:
     _run(
         op,
         f"""
@@ -211,7 +222,6 @@ def _make_people(op: Op, ga: str) -> None:
     )
     _run(op, f"CREATE INDEX conflicts_visitor ON {ga}.conflicts (workspace_id, visitor_id)")
     _run(op, f"CREATE INDEX conflicts_other ON {ga}.conflicts (workspace_id, other_id)")
-    _make_erasure(op, ga)
 
 
 def _make_erasure(op: Op, ga: str) -> None:
@@ -237,7 +247,7 @@ def _make_erasure(op: Op, ga: str) -> None:
     _run(op, f"CREATE INDEX audit_at ON {ga}.audit (workspace_id, at DESC)")
 
 
-def _make_visits(op: Op, ga: str) -> None:
+def _make_sessions(op: Op, ga: str) -> None:
     # A session is rewritten by each of its pageviews; storage as for visitors.
     _run(
         op,
@@ -279,6 +289,9 @@ def _make_visits(op: Op, ga: str) -> None:
     )
     _run(op, f"CREATE INDEX sessions_visitor ON {ga}.sessions (workspace_id, visitor_id, started_at DESC)")
     _run(op, f"CREATE INDEX sessions_started ON {ga}.sessions (workspace_id, started_at DESC)")
+
+
+def _make_events(op: Op, ga: str) -> None:
     # Partitioned by month so that retention is a DROP TABLE, not a DELETE of millions of rows. The key holds
     # `occurred_at` because PostgreSQL wants the partition's column in every unique constraint.
     _run(
@@ -352,6 +365,9 @@ def _make_visits(op: Op, ga: str) -> None:
     # Nothing that was accepted may fail for want of a month: an imported event of 2019, or one that arrives before the
     # months ahead were made, lands here.
     _run(op, f"CREATE TABLE {ga}.events_default PARTITION OF {ga}.events DEFAULT")
+
+
+def _make_receipts(op: Op, ga: str) -> None:
     # `day` is not the hit's: it names the partition that was open when the receipt was written (partition rules in
     # `days.py`), so that one unique index sees everybody who writes at the same time.
     _run(

@@ -85,41 +85,16 @@ async def forget(
         raise NotFound(f"There is no visitor {visitor_id} in workspace {workspace_id}")
     members = sorted(row.id for row in rows.values())
     person = rows[workspace_id, visitor_id].canonical_id
-    values = {(str(Kind.VISITOR), str(member)) for member in members}
-    for table in (t.identities, t.former_identities):
-        found = await conn.execute(
-            select(table.c.kind, table.c.value).where(
-                table.c.workspace_id == workspace_id, table.c.visitor_id.in_(members)
-            )
-        )
-        # A fingerprint may be many people's: it goes with the row, and nobody is recognised by it.
-        values |= {(row.kind, row.value) for row in found if row.kind not in (Kind.LANDING, Kind.FINGERPRINT)}
-    values -= await _held_by_others(conn, t, workspace_id, values, members)
+    values = await _values_of(conn, t, workspace_id, members)
     for row in rows.values():
         values |= {(str(kind), value) for kind, value in _names(row) if value}
     hits = [await _clear_log(conn, table, workspace_id, values) for table in (t.hits, t.rejected_hits)]
     await outbox.erase(conn, t, workspace_id, members)
     await link_days.touch_people(conn, t, {(workspace_id, member) for member in members})
     await commissions.forget(conn, t, workspace_id, members)
-    gone: dict[str, int] = {}
-    for table in (t.events, t.sessions, t.identities, t.former_identities, t.referrals):
-        gone[table.name] = await _drop(conn, table, workspace_id, table.c.visitor_id.in_(members))
-    for table, one, other in (
-        (t.merges, "loser_member_id", "winner_member_id"),
-        (t.conflicts, "visitor_id", "other_id"),
-    ):
-        await _drop(conn, table, workspace_id, or_(table.c[one].in_(members), table.c[other].in_(members)))
-    gone["visitors"] = await _drop(conn, t.visitors, workspace_id, t.visitors.c.id.in_(members))
+    gone = await _drop_rows(conn, t, workspace_id, members)
     digests = {graveyard.digests(workspace_id, kind, value)[0] for kind, value in values}
-    await run(
-        conn,
-        f"INSERT INTO {t.tombstones} (workspace_id, digest, forgotten_at) SELECT workspace_id, digest, forgotten_at "
-        "FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, digest text, forgotten_at timestamptz) "
-        "ON CONFLICT (workspace_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at",
-        rows=as_json(
-            [{"workspace_id": workspace_id, "digest": d, "forgotten_at": now} for d in sorted(digests)]
-        ),
-    )
+    await _bury(conn, t, workspace_id, digests, now)
     erased = Forgotten(
         visitor_id=person,
         visitors=gone["visitors"],
@@ -145,6 +120,20 @@ def _names(row: Any) -> list[tuple[Kind, str | None]]:
     ]
 
 
+async def _values_of(conn: AsyncConnection, t: Tables, workspace_id: UUID, members: list[UUID]) -> set[Value]:
+    """What points or pointed to *members* and to nobody else today: by these they would be recognised."""
+    values = {(str(Kind.VISITOR), str(member)) for member in members}
+    for table in (t.identities, t.former_identities):
+        found = await conn.execute(
+            select(table.c.kind, table.c.value).where(
+                table.c.workspace_id == workspace_id, table.c.visitor_id.in_(members)
+            )
+        )
+        # A fingerprint may be many people's: it goes with the row, and nobody is recognised by it.
+        values |= {(row.kind, row.value) for row in found if row.kind not in (Kind.LANDING, Kind.FINGERPRINT)}
+    return values - await _held_by_others(conn, t, workspace_id, values, members)
+
+
 async def _held_by_others(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, values: Collection[Value], members: list[UUID]
 ) -> set[Value]:
@@ -160,9 +149,40 @@ async def _held_by_others(
     return {(row.kind, row.value) for row in found} & set(values)
 
 
+async def _drop_rows(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, members: list[UUID]
+) -> dict[str, int]:
+    """Delete what *members* did and what says who they are; how many rows, by table."""
+    gone: dict[str, int] = {}
+    for table in (t.events, t.sessions, t.identities, t.former_identities, t.referrals):
+        gone[table.name] = await _drop(conn, table, workspace_id, table.c.visitor_id.in_(members))
+    for table, one, other in (
+        (t.merges, "loser_member_id", "winner_member_id"),
+        (t.conflicts, "visitor_id", "other_id"),
+    ):
+        await _drop(conn, table, workspace_id, or_(table.c[one].in_(members), table.c[other].in_(members)))
+    gone["visitors"] = await _drop(conn, t.visitors, workspace_id, t.visitors.c.id.in_(members))
+    return gone
+
+
 async def _drop(conn: AsyncConnection, table: Table, workspace_id: UUID, condition: Any) -> int:
     result = await conn.execute(delete(table).where(table.c.workspace_id == workspace_id, condition))
     return result.rowcount
+
+
+async def _bury(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, digests: Collection[str], now: datetime
+) -> None:
+    """Write the tombstones by which the erased are recognised from *now* on."""
+    await run(
+        conn,
+        f"INSERT INTO {t.tombstones} (workspace_id, digest, forgotten_at) SELECT workspace_id, digest, forgotten_at "
+        "FROM json_to_recordset(CAST(:rows AS json)) AS r (workspace_id uuid, digest text, forgotten_at timestamptz) "
+        "ON CONFLICT (workspace_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at",
+        rows=as_json(
+            [{"workspace_id": workspace_id, "digest": d, "forgotten_at": now} for d in sorted(digests)]
+        ),
+    )
 
 
 async def _clear_log(conn: AsyncConnection, table: Table, workspace_id: UUID, values: set[Value]) -> int:

@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.store.database import Database, as_json, run
 from goodanalytics.store.tables import Tables
+from goodanalytics.store.workspaces import next_workspace
 
 CLOSED_AFTER: Final = timedelta(hours=6)
 DAYS_AT_ONCE: Final = 31
@@ -267,7 +268,7 @@ async def roll_up(database: Database, now: datetime) -> int:
     counted = 0
     through = (now.astimezone(UTC) - CLOSED_AFTER).date() - DAY
     workspace_id: UUID | None = None
-    while (workspace_id := await _next_workspace(database, workspace_id)) is not None:
+    while (workspace_id := await next_workspace(database, database.tables.links, workspace_id)) is not None:
         while True:
             async with database.begin() as conn:
                 if not await _is_alone(conn, database.tables):
@@ -277,18 +278,6 @@ async def roll_up(database: Database, now: datetime) -> int:
                 break
             counted += found
     return counted
-
-
-async def _next_workspace(database: Database, after: UUID | None) -> UUID | None:
-    condition = "" if after is None else "WHERE workspace_id > :after"
-    async with database.connect() as conn:
-        found = await run(
-            conn,
-            f"SELECT workspace_id FROM {database.tables.links} {condition} ORDER BY workspace_id LIMIT 1",
-            **({} if after is None else {"after": after}),
-        )
-        workspace_id: UUID | None = found.scalar_one_or_none()
-        return workspace_id
 
 
 async def _is_alone(conn: AsyncConnection, t: Tables) -> bool:

@@ -11,7 +11,7 @@ hit. Only the host does, by merging them itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
-from goodanalytics.core.identity_rows import MergeRow
+from goodanalytics.core.identity_rows import MergeRow, RowKey
 from goodanalytics.core.partition import partition
 from goodanalytics.core.plan import SessionPolicy
 from goodanalytics.core.reclassify import without
@@ -61,22 +61,11 @@ async def merge(
         Stale: Somebody else changed them meanwhile.
     """
     rows = await lock_persons(conn, t, sorted({(workspace_id, one), (workspace_id, other)}))
-    for asked in (one, other):
-        if (workspace_id, asked) not in rows:
-            raise NotFound(f"There is no visitor {asked} in workspace {workspace_id}")
-    persons = {
-        visitor_id: [
-            row for row in rows.values() if row.canonical_id == rows[workspace_id, visitor_id].canonical_id
-        ]
-        for visitor_id in (one, other)
-    }
+    persons = {asked: _rows_of(rows, workspace_id, asked) for asked in (one, other)}
     if persons[one] == persons[other]:
         return _person(persons[one])
-    names = sorted({row.external_id for row in rows.values() if row.external_id is not None})
-    if len(names) > 1 and not force:
-        raise Conflict(
-            f"They are {names[0]!r} and {names[1]!r} to you; two external ids are joined only with force=True"
-        )
+    if not force:
+        _refuse_two_names(rows.values())
     winner, loser = sorted(persons, key=lambda v: min((row.first_seen_at, row.id) for row in persons[v]))
     row = MergeRow(
         workspace_id=workspace_id,
@@ -135,37 +124,19 @@ async def unmerge(
         Conflict: It was undone before.
         Stale: Somebody else changed the people meanwhile.
     """
-    m = t.merges.c
-    found = await conn.execute(
-        select(t.merges).where(m.workspace_id == workspace_id, m.id == merge_id).with_for_update()
-    )
-    stored = found.one_or_none()
-    if stored is None:
-        raise NotFound(f"There is no merge {merge_id} in workspace {workspace_id}. visitors.why() lists them")
-    undone = MergeRow(**stored._mapping)
-    if undone.undone_at is not None:
-        raise Conflict(f"Merge {merge_id} was undone at {undone.undone_at.isoformat()} already")
+    undone = await _lock_merge(conn, t, workspace_id, merge_id)
+    tied = (undone.winner_member_id, undone.loser_member_id)
     rows = await lock_persons(conn, t, [(workspace_id, undone.loser_member_id)])
     if of is not None and (workspace_id, of) not in rows:
         raise NotFound(f"Merge {merge_id} is not one of visitor {of}. visitors.why() lists them")
-    members = [row.id for row in rows.values()]
-    live = await conn.execute(
-        select(m.id, m.loser_member_id, m.winner_member_id).where(
-            m.workspace_id == workspace_id, m.undone_at.is_(None), m.loser_member_id.in_(members)
-        )
-    )
-    ties = [(row.loser_member_id, row.winner_member_id) for row in live if row.id != merge_id]
-    canonical = partition([(row.id, row.first_seen_at) for row in rows.values()], ties)
+    canonical = await _parted(conn, t, workspace_id, merge_id, rows.values())
     if await _shares_visits(conn, t, workspace_id, canonical):
-        await _recount(conn, t, config, workspace_id, merge_id, members)
-    await _move(
-        conn,
-        t,
-        workspace_id,
-        {row.id: canonical[row.id] for row in rows.values() if row.canonical_id != canonical[row.id]},
-    )
+        await _recount(conn, t, config, workspace_id, merge_id, list(canonical))
+    moved = {row.id: canonical[row.id] for row in rows.values() if row.canonical_id != canonical[row.id]}
+    await _move(conn, t, workspace_id, moved)
     await conversions.part(conn, t, workspace_id, canonical)
     await commissions.resettle(conn, t, workspace_id, canonical, config.referral, now)
+    m = t.merges.c
     await conn.execute(
         update(t.merges)
         .where(m.workspace_id == workspace_id, m.id == merge_id)
@@ -174,16 +145,58 @@ async def unmerge(
     await audit.note(
         conn, t, workspace_id=workspace_id, note_id=note_id, at=now, actor=actor, action="visitors.unmerge",
         subject=str(merge_id), reason=reason,
-        details={"persons": sorted({str(canonical[undone.winner_member_id]), str(canonical[undone.loser_member_id])})},
+        details={"persons": sorted({str(canonical[member]) for member in tied})},
     )  # fmt: skip
-    both = await lock_persons(
-        conn, t, sorted({(workspace_id, undone.winner_member_id), (workspace_id, undone.loser_member_id)})
-    )
-    winner, loser = (
-        _person([row for row in both.values() if row.canonical_id == canonical[member]])
-        for member in (undone.winner_member_id, undone.loser_member_id)
-    )
+    both = await lock_persons(conn, t, sorted({(workspace_id, member) for member in tied}))
+    winner, loser = (_person(_rows_of(both, workspace_id, member)) for member in tied)
     return winner, loser
+
+
+def _rows_of(rows: Mapping[RowKey, Visitor], workspace_id: UUID, visitor_id: UUID) -> list[Visitor]:
+    """Those of *rows* that are the person of *visitor_id*."""
+    named = rows.get((workspace_id, visitor_id))
+    if named is None:
+        raise NotFound(f"There is no visitor {visitor_id} in workspace {workspace_id}")
+    return [row for row in rows.values() if row.canonical_id == named.canonical_id]
+
+
+def _refuse_two_names(rows: Iterable[Visitor]) -> None:
+    names = sorted({row.external_id for row in rows if row.external_id is not None})
+    if len(names) > 1:
+        raise Conflict(
+            f"They are {names[0]!r} and {names[1]!r} to you; two external ids are joined only with force=True"
+        )
+
+
+async def _lock_merge(conn: AsyncConnection, t: Tables, workspace_id: UUID, merge_id: UUID) -> MergeRow:
+    """The merge that is to be undone, locked."""
+    m = t.merges.c
+    found = await conn.execute(
+        select(t.merges).where(m.workspace_id == workspace_id, m.id == merge_id).with_for_update()
+    )
+    stored = found.one_or_none()
+    if stored is None:
+        raise NotFound(f"There is no merge {merge_id} in workspace {workspace_id}. visitors.why() lists them")
+    merged = MergeRow(**stored._mapping)
+    if merged.undone_at is not None:
+        raise Conflict(f"Merge {merge_id} was undone at {merged.undone_at.isoformat()} already")
+    return merged
+
+
+async def _parted(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, merge_id: UUID, rows: Collection[Visitor]
+) -> dict[UUID, UUID]:
+    """The canonical id of each of a person's *rows*, as if the merge had never been."""
+    m = t.merges.c
+    live = await conn.execute(
+        select(m.id, m.loser_member_id, m.winner_member_id).where(
+            m.workspace_id == workspace_id,
+            m.undone_at.is_(None),
+            m.loser_member_id.in_([row.id for row in rows]),
+        )
+    )
+    ties = [(row.loser_member_id, row.winner_member_id) for row in live if row.id != merge_id]
+    return partition([(row.id, row.first_seen_at) for row in rows], ties)
 
 
 async def _shares_visits(

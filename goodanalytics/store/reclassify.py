@@ -36,6 +36,7 @@ from goodanalytics.store.database import Database, as_json, run
 from goodanalytics.store.history import sessions_of
 from goodanalytics.store.people import Stale, lock_persons
 from goodanalytics.store.tables import Tables
+from goodanalytics.store.workspaces import next_workspace
 
 BATCH: Final = 200  # visitors
 ATTEMPTS: Final = 8
@@ -89,7 +90,7 @@ async def reclassify(
     at = Progress(total=total)
     yield at
     workspace_id: UUID | None = None
-    while (workspace_id := await _next_workspace(database, workspace_id)) is not None:
+    while (workspace_id := await next_workspace(database, t.visitors, workspace_id)) is not None:
         after: UUID | None = UUID(int=0)
         while after is not None:
             async with database.connect() as conn:
@@ -116,18 +117,6 @@ def _seen(since: datetime | None, word: str) -> str:
 
 async def _scalar(conn: AsyncConnection, sql: str, *, since: datetime | None, **values: Any) -> Any:
     return (await run(conn, sql, **values, **({} if since is None else {"since": since}))).scalar_one()
-
-
-async def _next_workspace(database: Database, after: UUID | None) -> UUID | None:
-    condition = "" if after is None else "WHERE workspace_id > :after"
-    async with database.connect() as conn:
-        found = await run(
-            conn,
-            f"SELECT workspace_id FROM {database.tables.visitors} {condition} ORDER BY workspace_id LIMIT 1",
-            **({} if after is None else {"after": after}),
-        )
-        workspace_id: UUID | None = found.scalar_one_or_none()
-        return workspace_id
 
 
 async def _next_visitors(

@@ -13,7 +13,6 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -44,61 +43,14 @@ from goodanalytics.core.hits import EventType
 from goodanalytics.core.visitors import STATUS_RANK, Visitor, fold
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store.pages import Page, check_limit, cursor, read_cursor
-from goodanalytics.store.tables import STATUSES, Tables
+from goodanalytics.store.tables import Tables
+from goodanalytics.store.tables_people import STATUSES
+from goodanalytics.store.timeline_entries import TimelineEntry, by_time, entries, entry
 
 MAX_SEARCH = 200  # characters
 
 CONVERSIONS = frozenset({EventType.LEAD, EventType.SALE, EventType.REFUND})
 """The events whose credit `attribution` tells."""
-
-
-class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One event of a person.
-
-    Attributes:
-        visitor_id: The member whose browser did it.
-        session_id: Of the visit; a change of it between neighbours is a visit's border. `None` outside of any visit.
-        link: `domain/key` of the short link, also of an archived one.
-        trusted: Whether the host vouches for it; an untrusted lead or sale is a claim.
-        amount_cents: Minor units of *currency*.
-        engaged_ms: Attention since the page's last ping, in milliseconds.
-        scroll_depth: Percent of the page.
-        key: The host's idempotency key, such as an order number.
-        bot: Why a bot did it, or `None`.
-    """
-
-    id: UUID
-    visitor_id: UUID
-    occurred_at: datetime
-    session_id: UUID | None
-    event_type: str
-    event_name: str | None
-    origin: str
-    trusted: bool
-    url: str | None
-    path: str | None
-    title: str | None
-    referrer: str | None
-    source: str
-    medium: str
-    channel: str
-    campaign: str | None
-    link: str | None
-    click_id: UUID | None
-    amount_cents: int | None
-    currency: str | None
-    engaged_ms: int | None
-    scroll_depth: int | None
-    key: str | None
-    properties: dict[str, Any]
-    device_type: str | None
-    browser: str | None
-    os: str | None
-    country: str | None
-    region: str | None
-    city: str | None
-    bot: str | None
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,25 +233,25 @@ async def timeline(
     if after is not None:
         key, mark = tuple_(e.c.occurred_at, e.c.id), tuple_(*map(literal, read_cursor(after, direction)))
         of_member = of_member.where(key < mark if newest_first else key > mark)
-    of_member = of_member.order_by(*_by_time(e, newest_first=newest_first)).limit(limit + 1)
+    of_member = of_member.order_by(*by_time(e, newest_first=newest_first)).limit(limit + 1)
     # Each member's newest come straight from the primary key; one sort then merges limit × members rows.
     events = of_member.lateral("e")
     rows = (
         await conn.execute(
-            _entries(t, events)
+            entries(t, events)
             .join_from(v, events, true())
             .where(
                 v.c.workspace_id == workspace_id,
                 v.c.canonical_id == _canonical_id(t, workspace_id, visitor_id),
             )
-            .order_by(*_by_time(events, newest_first=newest_first))
+            .order_by(*by_time(events, newest_first=newest_first))
             .limit(limit + 1)
         )
     ).all()
     if not rows:
         await _found(conn, t, workspace_id, visitor_id)
     return Page(
-        tuple(_entry(row) for row in rows[:limit]),
+        tuple(entry(row) for row in rows[:limit]),
         cursor(direction, rows[limit - 1].occurred_at, rows[limit - 1].id) if len(rows) > limit else None,
     )
 
@@ -322,14 +274,14 @@ async def attribution(conn: AsyncConnection, t: Tables, workspace_id: UUID, visi
     )
     path = [Touch(row.started_at, row.acquisition, row.id, row.click_id) for row in visits]
     conversions = await conn.execute(
-        _entries(t, e)
+        entries(t, e)
         .where(
             e.c.workspace_id == workspace_id,
             e.c.visitor_id.in_(members),
             e.c.event_type.in_(sorted(CONVERSIONS)),
             e.c.bot.is_(None),
         )
-        .order_by(*_by_time(e, newest_first=False))
+        .order_by(*by_time(e, newest_first=False))
     )
     return Attribution(
         attribution_path=path,
@@ -337,7 +289,7 @@ async def attribution(conn: AsyncConnection, t: Tables, workspace_id: UUID, visi
         last_source=person.last_source,
         first_click_id=person.first_click_id,
         last_click_id=person.last_click_id,
-        conversions=[_credited(_entry(row), path) for row in conversions],
+        conversions=[_credited(entry(row), path) for row in conversions],
     )
 
 
@@ -396,29 +348,6 @@ def _visitor(row: Row[Any]) -> Visitor:
     return Visitor(**{name: getattr(row, name) for name in Visitor.__struct_fields__})
 
 
-_JOINED = {"link"}  # not a column of `events`
-
-
-def _entries(t: Tables, events: FromClause) -> Select[Any]:
-    """The timeline's columns of *events*, with the short link of each."""
-    own = [events.c[name] for name in TimelineEntry.__struct_fields__ if name not in _JOINED]
-    link = (
-        select(t.links.c.domain + "/" + t.links.c.key)
-        .where(t.links.c.workspace_id == events.c.workspace_id, t.links.c.id == events.c.link_id)
-        .scalar_subquery()
-    )
-    return select(*own, link.label("link"))
-
-
-def _entry(row: Row[Any]) -> TimelineEntry:
-    return TimelineEntry(**row._mapping)  # SQLAlchemy's documented door to a row as a mapping
-
-
-def _by_time(events: FromClause, *, newest_first: bool) -> Sequence[ColumnElement[Any]]:
-    columns = (events.c.occurred_at, events.c.id)
-    return [column.desc() for column in columns] if newest_first else columns
-
-
 def _credited(event: TimelineEntry, path: Sequence[Touch]) -> Conversion:
     begun = [touch for touch in path if touch.at <= event.occurred_at]
     return Conversion(event=event, first=credited.first(begun), last=credited.last_non_direct(begun))
@@ -458,7 +387,6 @@ __all__ = [
     "Attribution",
     "Conversion",
     "Page",
-    "TimelineEntry",
     "Why",
     "attribution",
     "by_external_id",

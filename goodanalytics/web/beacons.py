@@ -20,8 +20,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core import bots
+from goodanalytics.core.bounds import MAX_BODY, text
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
-from goodanalytics.core.hits import MAX_BODY, text
 from goodanalytics.core.raw import Entry, RawBeacon, is_sound, packed
 from goodanalytics.log import HitLog
 from goodanalytics.web.glance import KNOWN, LONG, Glance

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from goodanalytics.config import Config
+from goodanalytics.core.bounds import MAX_ID
 from goodanalytics.core.browsers import DAY, parted
-from goodanalytics.core.hits import MAX_ID
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable

@@ -21,10 +21,11 @@ from starlette.types import Scope
 from goodanalytics.config import Config, type_of_network
 from goodanalytics.core import bots
 from goodanalytics.core import consent as consents
+from goodanalytics.core.bounds import MAX_ID, text, uuid_or_none
 from goodanalytics.core.browsers import parted
 from goodanalytics.core.clients import client_of
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.hits import MAX_ID, Client, Signals, text, uuid_or_none
+from goodanalytics.core.hits import Client, Signals
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.core.urls import parameters
 from goodanalytics.ingest import is_excluded

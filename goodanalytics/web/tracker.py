@@ -1,7 +1,7 @@
 """
 The tracker's endpoints: `POST /event`, `POST /click`, `GET /pixel.gif`, and the script itself.
 
-    POST /event → reading.visit_of → core.hits.read_beacon → tokens → log.append → 202
+    POST /event → reading.visit_of → core.beacons.read_beacon → tokens → log.append → 202
 
 The beacon is hostile input. Its workspace, address, user agent and time are what the server saw. 202 means that the log has
 it; bad data is a 400 that says what and where, never a 5xx; when the log cannot take it, 503 with Retry-After, and the
@@ -27,24 +27,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goodanalytics.config import Config
 from goodanalytics.core import repetition, tokens, urls
-from goodanalytics.core.hits import (
-    MAX_ID,
-    MAX_TEXT,
-    MAX_URL,
-    Claim,
-    Edge,
-    EventType,
-    Hit,
-    Refused,
-    Signals,
-    id_for_key,
-    own_id,
-    read_beacon,
-    refusals_text,
-    text,
-    unreadable,
-    uuid_or_none,
-)
+from goodanalytics.core.beacons import Claim, Edge, Refused, own_id, read_beacon, refusals_text
+from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, MAX_URL, text, unreadable, uuid_or_none
+from goodanalytics.core.hits import EventType, Hit, Signals, id_for_key
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.errors import Busy, DatabaseUnavailable, GoodAnalyticsError
 from goodanalytics.ingest import is_excluded

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from goodanalytics.core import devices, hits, urls
+from goodanalytics.core import devices, urls
+from goodanalytics.core.beacons import Edge, read_beacon
 from goodanalytics.core.bots import judge
-from goodanalytics.core.hits import EventType
+from goodanalytics.core.hits import BROWSER_TYPES, Client, EventType
 from goodanalytics.core.sessions import Moment, Outside, Session, going_on, step
 from goodanalytics.core.sources import Source, classify
 
@@ -173,8 +174,8 @@ def test_case_18_a_list_is_a_parameter_like_any_other() -> None:
 
 def test_case_36_an_unknown_type_is_an_error() -> None:
     """36: the type of an event is one of a closed set."""
-    edge = hits.Edge(UUID(int=1), START, hits.Client())
-    claims, refused = hits.read_beacon(b'{"event_type": "teleport"}', edge, lambda: UUID(int=2))
+    edge = Edge(UUID(int=1), START, Client())
+    claims, refused = read_beacon(b'{"event_type": "teleport"}', edge, lambda: UUID(int=2))
 
     assert (claims, [(one.where, one.index) for one in refused]) == ([], [("event_type", 0)])
 
@@ -188,7 +189,7 @@ def test_case_37_long_texts_of_a_source_are_cut_to_255_and_the_event_stays_valid
 
 def test_case_37_what_a_browser_may_claim_is_a_part_of_all_types() -> None:
     """37: what only a host may say is a type, and no browser's."""
-    assert frozenset(EventType) > hits.BROWSER_TYPES
+    assert frozenset(EventType) > BROWSER_TYPES
 
 
 def test_case_38_without_a_user_agent_there_is_no_device_to_believe() -> None:
@@ -320,9 +321,9 @@ def test_case_45_a_ping_without_a_visit_makes_none() -> None:
 
 def test_case_45_attention_is_cut_to_half_an_hour() -> None:
     """21, 45: 9,999,999,999 ms are 1,800,000."""
-    edge = hits.Edge(UUID(int=1), START, hits.Client())
+    edge = Edge(UUID(int=1), START, Client())
     body = b'{"event_type": "engagement", "engaged_ms": 9999999999}'
-    claims, _ = hits.read_beacon(body, edge, lambda: UUID(int=2))
+    claims, _ = read_beacon(body, edge, lambda: UUID(int=2))
 
     assert [claim.hit.engaged_ms for claim in claims] == [1_800_000]
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goodanalytics.core import raw
+from goodanalytics.core.beacons import Beacon, Edge, read_beacon
 from goodanalytics.core.clicks import Clicked
-from goodanalytics.core.hits import Beacon, Client, Edge, Hit, read_beacon
+from goodanalytics.core.hits import Client, Hit
 from goodanalytics.log.postgres import shard_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goodanalytics.core.visitors import ABSORB, STATUS_RANK, Visitor, fold
-from goodanalytics.store.tables import STATUSES, build
+from goodanalytics.store.tables import build
+from goodanalytics.store.tables_people import STATUSES
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 WORKSPACE, PERSON = UUID(int=7), UUID(int=1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodanalytics.core.hits import MAX_AMOUNT_CENTS
+from goodanalytics.core.bounds import MAX_AMOUNT_CENTS
 from goodanalytics.core.partners import Commission, Partner, checked_commission
 from goodanalytics.web.dashboard import partner_form, partner_words
 

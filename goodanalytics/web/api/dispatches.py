@@ -17,10 +17,19 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.core.delivery import State
-from goodanalytics.core.hits import MAX_BODY
 from goodanalytics.errors import InvalidInput, NotFound
-from goodanalytics.web.api.operations import Answer, Call, Operation, answer, page, read_json, read_query
+from goodanalytics.web.api.operations import (
+    Answer,
+    Call,
+    Operation,
+    answer,
+    id_of,
+    page,
+    read_json,
+    read_query,
+)
 from goodanalytics.web.api.visitors import Cursor, Limit, PageOf
 
 UNKNOWN: Final = "There is no such dispatch in this workspace."
@@ -203,19 +212,6 @@ async def by_hour(call: Call) -> Response:
         for hour, target, state, number in found
     ]
     return answer(page(told, None))
-
-
-def id_of(call: Call, name: str, unknown: str) -> UUID:
-    """
-    The id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params[name])
-    except ValueError:
-        raise NotFound(unknown) from None
 
 
 def actor_of(call: Call) -> str | None:

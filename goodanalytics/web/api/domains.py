@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.core.links import Domain
 from goodanalytics.web.api.link_bodies import DomainAnswer, DomainList, DomainPatch, given
 from goodanalytics.web.api.operations import Answer, Call, Operation, answer, read_json

@@ -4,7 +4,7 @@ The body of one event, and how it becomes a hit that wants its visitor.
 Rules of this file
 1. A publishable key lies open in a page. It may not say when, from where or with what something was done, nor point by
    external id, which can be guessed; what it says is untrusted, as a beacon is.
-2. A text that is merely too long is cut, as in `core.hits`; what names somebody is refused instead, for a cut name is
+2. A text that is merely too long is cut, as in `core.bounds`; what names somebody is refused instead, for a cut name is
    somebody else's.
 3. A server speaks for its visitor: `context` says whose machine it was, and the caller's own address means nothing.
 """
@@ -23,23 +23,20 @@ import msgspec
 from msgspec import Meta
 
 from goodanalytics.core import bots, repetition, said
-from goodanalytics.core.clients import MAX_USER_AGENT
-from goodanalytics.core.consent import Answer, Consent
-from goodanalytics.core.hits import (
+from goodanalytics.core.bounds import (
     MAX_ENGAGED_MS,
     MAX_ID,
     MAX_TEXT,
     MAX_URL,
-    Client,
-    EventType,
-    Hit,
     Invalid,
     Property,
-    Signals,
     flat_properties,
     money,
     text,
 )
+from goodanalytics.core.clients import MAX_USER_AGENT
+from goodanalytics.core.consent import Answer, Consent
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.orders import MAX_ITEMS, MAX_QUANTITY, Place, Reason
 from goodanalytics.errors import Forbidden, InvalidInput
 from goodanalytics.store.conversions import SaleName

@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY, MAX_ITEMS, Hit, Invalid
+from goodanalytics.core.bounds import MAX_BODY, MAX_ITEMS, Invalid
+from goodanalytics.core.hits import Hit
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store import lookups

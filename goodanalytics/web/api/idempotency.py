@@ -13,8 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core.bounds import MAX_TEXT
 from goodanalytics.core.conversions import KINDS
-from goodanalytics.core.hits import MAX_TEXT, id_for_key
+from goodanalytics.core.hits import id_for_key
 from goodanalytics.errors import InvalidInput
 from goodanalytics.web.api.operations import Call
 

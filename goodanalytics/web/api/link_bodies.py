@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from goodanalytics.core.hits import MAX_ID, MAX_TEXT, MAX_URL
+from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, MAX_URL
 from goodanalytics.core.link_fields import MAX_NOTES, MAX_TAGS
 from goodanalytics.core.links import AndroidApp, Link, LinkType, RedirectStatus, Rule, Variant
 from goodanalytics.link_registry import MAX_MANY

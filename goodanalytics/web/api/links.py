@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_ID, text
+from goodanalytics.core.bounds import MAX_ID, text
 from goodanalytics.core.links import Link, link_json
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.link_registry import MAX_MANY
@@ -51,6 +51,7 @@ from goodanalytics.web.api.operations import (
     Operation,
     answer,
     decode,
+    id_of,
     page,
     read_json,
     read_query,
@@ -225,16 +226,8 @@ def period_of(
 
 
 def link_id_of(call: Call) -> UUID:
-    """
-    The id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params["link_id"])
-    except ValueError:
-        raise NotFound(UNKNOWN) from None
+    """The id in the path; raises what `id_of` raises."""
+    return id_of(call, "link_id", UNKNOWN)
 
 
 async def _link(call: Call) -> Link:

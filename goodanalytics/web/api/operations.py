@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from goodanalytics.config import Config, Principal
+from goodanalytics.core.bounds import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.browsers import id_in
-from goodanalytics.core.hits import MAX_TEXT, Invalid, text, unreadable
 from goodanalytics.core.plan import Outcome
-from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, Unauthorized
+from goodanalytics.errors import Forbidden, InvalidBody, InvalidInput, NotFound, Unauthorized
 from goodanalytics.facade.links import Links
 from goodanalytics.facade.platforms import Platforms
 from goodanalytics.facade.webhooks import Webhooks
@@ -287,6 +287,19 @@ def located(error: msgspec.ValidationError) -> tuple[str, str]:
         known = words == "Object missing required field "
         reason = "is required" if known else "is not a known name; see the reference at /docs"
     return where, reason
+
+
+def id_of(call: Call, name: str, unknown: str) -> UUID:
+    """
+    The id in the path.
+
+    Raises:
+        NotFound: It is no UUID, which is the same to the caller as an unknown one.
+    """
+    try:
+        return UUID(call.request.path_params[name])
+    except ValueError:
+        raise NotFound(unknown) from None
 
 
 def page(data: Sequence[Any], next_cursor: str | None) -> dict[str, Any]:

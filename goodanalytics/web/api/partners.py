@@ -15,15 +15,24 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
+from goodanalytics.core.bounds import MAX_BODY, MAX_ID, MAX_TEXT
 from goodanalytics.core.commissions import Entry, EntryStatus
-from goodanalytics.core.hits import MAX_BODY, MAX_ID, MAX_TEXT
 from goodanalytics.core.partners import Commission, Partner, PartnerStatus
 from goodanalytics.errors import NotFound
 from goodanalytics.facade.partners import Partners
 from goodanalytics.store.partner_figures import PartnerStats
 from goodanalytics.store.partners import MAX_SEARCH
 from goodanalytics.web.api.link_bodies import Moment, given
-from goodanalytics.web.api.operations import Answer, Call, Operation, answer, page, read_json, read_query
+from goodanalytics.web.api.operations import (
+    Answer,
+    Call,
+    Operation,
+    answer,
+    id_of,
+    page,
+    read_json,
+    read_query,
+)
 from goodanalytics.web.api.visitors import Cursor, Limit, PageOf
 
 UNKNOWN = "No partner of this workspace has this id."
@@ -189,7 +198,7 @@ async def get(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Change a partner."""
-    partner_id = _id_in_path(call, "partner_id", UNKNOWN)
+    partner_id = id_of(call, "partner_id", UNKNOWN)
     changes = given(await read_json(call.request, PartnerPatch, MAX_BODY))
     changed = await _partners(call).update(partner_id, **changes, workspace_id=call.workspace_id)
     return answer(_partner_json(changed))
@@ -197,14 +206,14 @@ async def update(call: Call) -> Response:
 
 async def close(call: Call) -> Response:
     """Close a partner."""
-    await _partners(call).close(_id_in_path(call, "partner_id", UNKNOWN), workspace_id=call.workspace_id)
+    await _partners(call).close(id_of(call, "partner_id", UNKNOWN), workspace_id=call.workspace_id)
     return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
 async def stats(call: Call) -> Response:
     """What became of a partner."""
     query = read_query(call.request, PeriodQuery)
-    partner_id = _id_in_path(call, "partner_id", UNKNOWN)
+    partner_id = id_of(call, "partner_id", UNKNOWN)
     found = await _partners(call).stats(
         partner_id, period=(query.since, query.until), workspace_id=call.workspace_id
     )
@@ -223,7 +232,7 @@ async def commissions(call: Call) -> Response:
 
 async def review(call: Call) -> Response:
     """Approve a commission, or make it void."""
-    commission_id = _id_in_path(call, "commission_id", UNKNOWN_ENTRY)
+    commission_id = id_of(call, "commission_id", UNKNOWN_ENTRY)
     body = await read_json(call.request, Review, MAX_BODY)
     partner = await _partner(call)
     reviewed = await _partners(call).review(
@@ -238,25 +247,10 @@ def _partners(call: Call) -> Partners:
 
 
 async def _partner(call: Call) -> Partner:
-    found = await _partners(call).get(
-        _id_in_path(call, "partner_id", UNKNOWN), workspace_id=call.workspace_id
-    )
+    found = await _partners(call).get(id_of(call, "partner_id", UNKNOWN), workspace_id=call.workspace_id)
     if found is None:
         raise NotFound(UNKNOWN)
     return found
-
-
-def _id_in_path(call: Call, name: str, unknown: str) -> UUID:
-    """
-    An id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params[name])
-    except ValueError:
-        raise NotFound(unknown) from None
 
 
 def _partner_json(partner: Partner) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY, MAX_ID, MAX_TEXT, EventType, Hit, Signals
+from goodanalytics.core.bounds import MAX_BODY, MAX_ID, MAX_TEXT
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.dispatch.plan import DispatchPlan
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store import erasure, ledger, persons, visitors

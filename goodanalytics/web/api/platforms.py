@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.facade.platforms import LONGEST_SECRET, PlatformStatus
 from goodanalytics.platforms import Platform, Status

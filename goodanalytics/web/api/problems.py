@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from goodanalytics.core.hits import Invalid
+from goodanalytics.core.bounds import Invalid
 from goodanalytics.errors import Busy, GoodAnalyticsError, InvalidInput
 
 MEDIA_TYPE = "application/problem+json"

@@ -17,28 +17,21 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import (
-    MAX_BODY,
-    MAX_ID,
-    MAX_TEXT,
-    EventType,
-    Hit,
-    Property,
-    Signals,
-    flat_properties,
-    text,
-)
+from goodanalytics.core.bounds import MAX_BODY, MAX_ID, MAX_TEXT, Property, flat_properties, text
+from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.store import visitors
 from goodanalytics.store.pages import MAX_PAGE
-from goodanalytics.store.visitors import Attribution, TimelineEntry, Why
+from goodanalytics.store.timeline_entries import TimelineEntry
+from goodanalytics.store.visitors import Attribution, Why
 from goodanalytics.web.api.idempotency import digest_of, header_key, keyed_id
 from goodanalytics.web.api.operations import (
     Answer,
     Call,
     Operation,
     answer,
+    id_of,
     page,
     printable,
     read_json,
@@ -262,16 +255,8 @@ async def _person(call: Call, visitor_id: UUID) -> Visitor:
 
 
 def visitor_id_of(call: Call) -> UUID:
-    """
-    The id in the path.
-
-    Raises:
-        NotFound: It is no UUID, which is the same to the caller as an unknown one.
-    """
-    try:
-        return UUID(call.request.path_params["visitor_id"])
-    except ValueError:
-        raise NotFound(NOBODY) from None
+    """The id in the path; raises what `id_of` raises."""
+    return id_of(call, "visitor_id", NOBODY)
 
 
 _BY_ID: dict[str, Any] = {"visitor_id": UUID}

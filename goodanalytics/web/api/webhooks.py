@@ -17,12 +17,12 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from goodanalytics.core.hits import MAX_BODY
+from goodanalytics.core.bounds import MAX_BODY
 from goodanalytics.errors import NotFound
 from goodanalytics.facade.webhooks import WithSecret
 from goodanalytics.store.webhooks import Webhook
-from goodanalytics.web.api.dispatches import Finished, Instant, ReplayedAnswer, actor_of, id_of
-from goodanalytics.web.api.operations import Answer, Call, Operation, answer, page, read_json
+from goodanalytics.web.api.dispatches import Finished, Instant, ReplayedAnswer, actor_of
+from goodanalytics.web.api.operations import Answer, Call, Operation, answer, id_of, page, read_json
 from goodanalytics.web.api.visitors import PageOf
 
 UNKNOWN: Final = "There is no such webhook in this workspace."

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from goodanalytics.config import Config
 from goodanalytics.core import urls
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.store import ledger, persons
 from goodanalytics.store.database import Database

@@ -21,8 +21,8 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core.bounds import text
 from goodanalytics.core.destinations import UTM, target
-from goodanalytics.core.hits import text
 from goodanalytics.core.link_fields import FIELDS, checked_fields
 from goodanalytics.core.links import Hours, Link, Rule, Variant, When, checked_destination
 from goodanalytics.errors import InvalidInput

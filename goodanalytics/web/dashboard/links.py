@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from goodanalytics import qr
 from goodanalytics.config import Config
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.core.link_fields import checked_domain, random_key
 from goodanalytics.core.links import Link, checked_key
 from goodanalytics.core.partners import Partner

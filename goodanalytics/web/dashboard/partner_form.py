@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from goodanalytics.core.hits import MAX_AMOUNT_CENTS
+from goodanalytics.core.bounds import MAX_AMOUNT_CENTS
 from goodanalytics.core.partners import (
     LONGEST_WINDOW,
     WHOLE,

@@ -19,7 +19,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.core.partners import Partner
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.facade.partners import Partners

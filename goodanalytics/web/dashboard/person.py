@@ -19,7 +19,8 @@ from goodanalytics.core.attribution import Touch
 from goodanalytics.core.hits import EventType
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor
-from goodanalytics.store.visitors import Attribution, Conversion, TimelineEntry, Why
+from goodanalytics.store.timeline_entries import TimelineEntry
+from goodanalytics.store.visitors import Attribution, Conversion, Why
 from goodanalytics.web.dashboard import words
 
 MOST_TOUCHES = 12

@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from goodanalytics.config import Config
-from goodanalytics.core.hits import text
+from goodanalytics.core.bounds import text
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.facade.platforms import Platforms, PlatformStatus
 from goodanalytics.facade.webhooks import EVENTS, EVERYTHING, Webhooks, WithSecret

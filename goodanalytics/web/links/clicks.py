@@ -22,8 +22,9 @@ from uuid import UUID
 import msgspec
 
 from goodanalytics.core import tokens
+from goodanalytics.core.bounds import MAX_URL, text
 from goodanalytics.core.clicks import click_hit, clicked
-from goodanalytics.core.hits import MAX_URL, Client, EventType, Hit, Signals, text
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.limits import Allowed, Buckets, Limit
 from goodanalytics.core.links import Link
 from goodanalytics.core.referral import codes

@@ -19,8 +19,8 @@ from starlette.types import Scope
 
 from goodanalytics.config import Config
 from goodanalytics.core import bots
+from goodanalytics.core.bounds import text
 from goodanalytics.core.clients import HINTS, MAX_USER_AGENT
-from goodanalytics.core.hits import text
 from goodanalytics.core.raw import Machine, RawClick, packed_part
 from goodanalytics.web import path_below
 from goodanalytics.web.cookies import Keeper, cookies_for

@@ -11,31 +11,18 @@ from uuid import UUID, uuid5
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goodanalytics.core.hits import (
-    BROWSER_TYPES,
+from goodanalytics.core.beacons import Claim, Edge, Refused, read_beacon, refusals_text
+from goodanalytics.core.bounds import (
     MAX_AMOUNT_CENTS,
     MAX_BODY,
     MAX_ENGAGED_MS,
     MAX_ITEMS,
     MAX_PROPERTIES,
-    Claim,
-    Client,
-    Edge,
-    EventType,
-    Hit,
-    Invalid,
-    Refused,
-    flat_properties,
-    id_for_key,
-    money,
-    read_beacon,
-    refusals_text,
-    text,
-    uuid_or_none,
 )
+from goodanalytics.core.hits import BROWSER_TYPES, Client, EventType, Hit, id_for_key
 from goodanalytics.core.repetition import digest_of
 
 WORKSPACE = UUID(int=7)
@@ -190,24 +177,6 @@ def test_an_id_of_version_5_still_makes_a_retry_one_hit() -> None:
     assert taken({"event_id": event_id}).id == taken({"event_id": event_id}).id
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (str(EVENT_ID), EVENT_ID),
-        (str(EVENT_ID).upper(), EVENT_ID),
-        (EVENT_ID.hex, None),
-        (f"{{{EVENT_ID.hex}}}", None),
-        (str(UUID(int=0)), None),
-        ("g" * 36, None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_uuids(written: str | None, expected: UUID | None) -> None:
-    """Only the usual form with hyphens counts."""
-    assert uuid_or_none(written) == expected
-
-
 # What is cut and removed ---------------------------------------------------------------------------------------------
 
 
@@ -235,38 +204,6 @@ def test_properties_are_cut_by_key_and_value() -> None:
     hit = taken({"properties": {"k" * 100: "v" * 2_000}})
 
     assert hit.properties == {"k" * 64: "v" * 1_024}
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        pytest.param("a\x00b", "ab", id="NUL"),
-        pytest.param("a\x1b[31mb\x7f\x9b", "a[31mb", id="terminal escapes"),
-        pytest.param("a\ud800b", "ab", id="half a surrogate pair"),
-        pytest.param("a\tb\r\nc\n\nd", "a b c d", id="line breaks become blanks"),
-        pytest.param("\u202egnp.exe\u202c \u2066x\u2069", "gnp.exe x", id="changes of direction"),
-        pytest.param("\ufeffa\u2028b\u2029", "ab", id="byte order mark and separators"),
-        pytest.param("  a b  ", "a b", id="outer blanks"),
-        pytest.param("café ✓ 👩‍💻 שלום", "café ✓ 👩‍💻 שלום", id="any script stays"),
-        pytest.param("\x00 \n", None, id="nothing is left"),
-        pytest.param("", None, id="empty"),
-        pytest.param(None, None, id="none"),
-    ],
-)
-def test_texts_are_cleaned(written: str | None, expected: str | None) -> None:
-    """What PostgreSQL refuses and what deceives a reader is removed; everything else stays."""
-    assert text(written) == expected
-
-
-@settings(deadline=None)
-@given(st.text(st.characters()), st.integers(1, 20))
-@example("ab c", 3)
-def test_a_clean_text_stays_as_it_is(written: str, limit: int) -> None:
-    """Cleaning twice is cleaning once, also where the cut falls on a blank."""
-    once = text(written, limit)
-
-    assert text(once, limit) == once
-    assert once is None or 0 < len(once) <= limit
 
 
 @pytest.mark.parametrize("escape", [rb"\ud83d", rb"\uDE00", rb"\ud83d\ud83d", rb"\ude00\ud83d", rb"\ud83dx"])
@@ -409,23 +346,6 @@ def test_a_bad_item_does_not_sink_its_neighbours() -> None:
     assert [(claim.index, claim.hit.title) for claim in claims] == [(0, "a"), (2, "b")]
     assert [(refusal.index, refusal.where) for refusal in refusals] == [(1, "url"), (3, "")]
     assert refusals_text(refusals).startswith("[1].url: Expected")
-
-
-def test_money_is_checked_the_same_for_hosts() -> None:
-    """The host's own calls have the same bounds; codes come back in upper case."""
-    assert money(0, None) == (0, None)
-    assert money(4900, "eur") == (4900, "EUR")
-    with pytest.raises(Invalid, match="needs its currency"):
-        money(1, None)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**64, [], object()])
-def test_the_hosts_own_properties_have_the_same_bounds(value: Any) -> None:
-    """What JSON cannot hold is refused where the host calls from Python, too."""
-    with pytest.raises(Invalid, match=r".") as caught:
-        flat_properties({"x": value})
-
-    assert caught.value.where == "properties.x"
 
 
 def test_a_digest_tells_what_was_said_and_not_when() -> None:
