@@ -117,6 +117,23 @@ async def test_one_is_added_with_a_secret_that_is_shown_once(cli, receiver, shop
     assert (made.url, (await audit(shop))[0][:2]) == (receiver.url, ("webhooks.create", "command line"))
 
 
+async def test_worker_once_also_delivers_what_is_due(cli, receiver, shop, database_url):
+    """`goodanalytics worker --once` from cron is all that a small site needs."""
+    await cli("add", "--event", "sale.created", stdin=f"{receiver.url}\n")
+    await shop.sale(amount_cents=4900, currency="EUR")
+    env = {
+        "GOODANALYTICS_DATABASE_URL": database_url,
+        "GOODANALYTICS_SECRET_KEY": shop.config.secret_key,
+        "GOODANALYTICS_WEBHOOK_NETWORKS": "127.0.0.0/8",
+        "GOODANALYTICS_WORKER": "true",
+    }
+
+    once = await asyncio.to_thread(CliRunner().invoke, main, ("worker", "--once"), env=env)
+
+    assert (once.exit_code, once.output) == (0, "Processed 0 hits.\nSettled 1 dispatches.\n")
+    assert len(receiver.heard) == 1
+
+
 async def test_an_address_on_the_command_line_is_refused_and_not_repeated(cli, receiver, shop):
     """Other users of the machine could have seen it."""
     result = await cli("add", receiver.url)

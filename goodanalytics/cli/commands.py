@@ -124,15 +124,18 @@ def migrate(database: str | None, schema: str, *, sql: bool) -> None:
 @main.command()
 @_database
 @_schema
-@click.option("--once", is_flag=True, help="Stop when the log is empty.")
+@click.option("--once", is_flag=True, help="Stop when the log is empty and what is due has been delivered.")
 def worker(database: str | None, schema: str, *, once: bool) -> None:
-    """Process the log in a process of its own."""
+    """Process the log and deliver conversions, in a process of its own, whatever GOODANALYTICS_WORKER says to the app."""
 
     async def work() -> None:
-        analytics = _analytics(_needed(database), schema=schema)
+        # With --once nobody else in this process may take hits: whoever drains could not tell how many those were.
+        analytics = _analytics(_needed(database), schema=schema, worker=not once)
         async with analytics:
             if once:
                 click.echo(f"Processed {await analytics.drain()} hits.")
+                if settled := await analytics.dispatcher.deliver_due():
+                    click.echo(f"Settled {settled} dispatches.")
                 return
             click.echo("Processing the log. Ctrl-C stops after the batch at hand.")
             await _until_stopped()

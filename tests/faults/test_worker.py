@@ -154,11 +154,11 @@ async def test_a_hosts_isolation_level_is_not_ours(level, database_url, config):
 async def test_a_worker_outlives_the_server(mortal_server, migrated, launch, spawn, crowd, exact, wait_until):
     """`goodanalytics worker` goes on by itself when the database is back; the app's appends cannot wake it."""
     url, books = await migrated(mortal_server)
-    worker = spawn("-m", "goodanalytics", "worker", "--database", url)
+    worker = spawn("-m", "goodanalytics", "worker", "--database", url, GOODANALYTICS_WORKER="false")
     app = await launch(url, GOODANALYTICS_WORKER="false")
     people = crowd(app.address)
     await people.send(50)
-    await wait_until(books.is_settled, "the worker works")
+    await wait_until(books.is_settled, "the worker works, also in the app's own environment")
 
     mortal_server.stop()
     await wait_until(lambda: "looking into the log" in worker.said(), "the worker has noticed")
@@ -178,7 +178,9 @@ async def test_worker_once_processes_the_log_says_how_much_and_ends(durable, lau
     await asyncio.to_thread(app.stop)
     in_log = await books.one("SELECT count(*) FROM hits")
 
-    once = spawn("-m", "goodanalytics", "worker", "--once", "--database", url)
+    once = spawn(
+        "-m", "goodanalytics", "worker", "--once", "--database", url, GOODANALYTICS_WORKER_INTERVAL="0.01"
+    )
     assert await asyncio.to_thread(once.child.wait, 60) == 0
 
     assert in_log >= 120
