@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -31,25 +31,6 @@ NO_CURRENCY = "XXX"
 """What ISO 4217 has for an amount whose currency nobody named; a refund's is its sale's."""
 
 
-class ConversionFacts(TypedDict, total=False):
-    """What may be said of a lead and of a sale besides its amount; `ConversionVerbs.sale` tells what each means."""
-
-    name: str | None
-    properties: Mapping[str, Property] | None
-    key: str | None
-    external_id: str | None
-    email: str | None
-    phone: str | None
-    contents: Sequence[Item | Mapping[str, Any]]
-    place: Place
-    url: str | None
-    consent: Consent | Mapping[str, str] | None
-    request: Any
-    occurred_at: datetime | None
-    workspace_id: UUID | None
-    connection: Any
-
-
 class ConversionVerbs(Verbs):
     """What `Analytics` says of leads and money."""
 
@@ -57,9 +38,22 @@ class ConversionVerbs(Verbs):
         self,
         visitor: Person | None = None,
         *,
+        name: str | None = None,
+        properties: Mapping[str, Property] | None = None,
         amount_cents: int | None = None,
         currency: str | None = None,
-        **facts: Unpack[ConversionFacts],
+        key: str | None = None,
+        external_id: str | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        contents: Sequence[Item | Mapping[str, Any]] = (),
+        place: Place = "website",
+        url: str | None = None,
+        consent: Consent | Mapping[str, str] | None = None,
+        request: Any = None,
+        occurred_at: datetime | None = None,
+        workspace_id: UUID | None = None,
+        connection: Any = None,
     ) -> Outcome:
         """
         Record that *visitor* became a lead: signed up, asked for an offer, booked a demo.
@@ -71,7 +65,11 @@ class ConversionVerbs(Verbs):
             NotFound: There is no such visitor in this workspace.
             Conflict: *key* was used for something else.
         """
-        return await self._convert(EventType.LEAD, visitor, amount_cents, currency, **facts)
+        return await self._convert(
+            EventType.LEAD, visitor, workspace_id, connection, request,
+            said_of=(external_id, email, phone), contents=contents, consent=consent, properties=properties,
+            name=name, amount_cents=amount_cents, currency=currency, key=key, place=place, url=url, occurred_at=occurred_at,
+        )  # fmt: skip
 
     async def sale(
         self,
@@ -79,7 +77,20 @@ class ConversionVerbs(Verbs):
         *,
         amount_cents: int,
         currency: str,
-        **facts: Unpack[ConversionFacts],
+        key: str | None = None,
+        name: str | None = None,
+        properties: Mapping[str, Property] | None = None,
+        external_id: str | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        contents: Sequence[Item | Mapping[str, Any]] = (),
+        place: Place = "website",
+        url: str | None = None,
+        consent: Consent | Mapping[str, str] | None = None,
+        request: Any = None,
+        occurred_at: datetime | None = None,
+        workspace_id: UUID | None = None,
+        connection: Any = None,
     ) -> Outcome:
         """
         Record that somebody paid.
@@ -104,7 +115,11 @@ class ConversionVerbs(Verbs):
             NotFound: There is no such visitor in this workspace.
             Conflict: *key* was used for another sale.
         """
-        return await self._convert(EventType.SALE, visitor, amount_cents, currency, **facts)
+        return await self._convert(
+            EventType.SALE, visitor, workspace_id, connection, request,
+            said_of=(external_id, email, phone), contents=contents, consent=consent, properties=properties,
+            name=name, amount_cents=amount_cents, currency=currency, key=key, place=place, url=url, occurred_at=occurred_at,
+        )  # fmt: skip
 
     async def refund(
         self,
@@ -164,25 +179,23 @@ class ConversionVerbs(Verbs):
         self,
         event_type: EventType,
         visitor: Person | None,
+        workspace_id: UUID | None,
+        connection: Any,
+        request: Any,
+        *,
+        said_of: tuple[str | None, str | None, str | None],
+        contents: Sequence[Item | Mapping[str, Any]],
+        consent: Consent | Mapping[str, str] | None,
+        properties: Mapping[str, Property] | None,
+        name: str | None,
         amount_cents: int | None,
         currency: str | None,
-        *,
-        name: str | None = None,
-        properties: Mapping[str, Property] | None = None,
-        key: str | None = None,
-        external_id: str | None = None,
-        email: str | None = None,
-        phone: str | None = None,
-        contents: Sequence[Item | Mapping[str, Any]] = (),
-        place: Place = "website",
-        url: str | None = None,
-        consent: Consent | Mapping[str, str] | None = None,
-        request: Any = None,
-        occurred_at: datetime | None = None,
-        workspace_id: UUID | None = None,
-        connection: Any = None,
+        key: str | None,
+        place: Place,
+        **facts: Any,
     ) -> Outcome:
         workspace_id, visitor_id = self._person(visitor, workspace_id)
+        external_id, email, phone = said_of
         signals = Signals(
             visitor_id=visitor_id,
             external_id=said.external_id(external_id),
@@ -193,7 +206,7 @@ class ConversionVerbs(Verbs):
             event_type, workspace_id, signals,
             name=bounds.text(name, 100), properties=said.properties(properties, "properties"),
             contents=said.items(contents), place=said.place(place), key=said.key(key),
-            url=url, occurred_at=occurred_at, **self._money(amount_cents, currency),
+            **self._money(amount_cents, currency), **facts,
         )  # fmt: skip
         if request is not None:
             hit = self._seen_in(request, hit)
@@ -215,4 +228,4 @@ class ConversionVerbs(Verbs):
         )
 
 
-__all__ = ["ConversionFacts", "ConversionVerbs"]
+__all__ = ["ConversionVerbs"]
