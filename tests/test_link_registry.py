@@ -101,6 +101,42 @@ async def test_an_address_and_an_external_id_are_used_once(links):
     assert (await links.get(first)).archived_at is not None
 
 
+async def test_a_link_never_leads_to_itself(links):
+    """Refused when it is made, changed, moved there or told by its app's path; what was so before can still be changed otherwise."""
+    own = "https://go.example/lamps"
+    with pytest.raises(InvalidInput, match="this short link itself"):
+        await links.create(url=own, key="lamps")
+    with pytest.raises(InvalidInput, match="this short link itself"):
+        await links.create(url="https://shop.example/l/lamps", key="lamps", domain="shop.example")
+    other = await links.create(url=own, key="sofas")
+    for changes in (
+        {"key": "lamps"},
+        {"url": "https://go.example/sofas"},
+        {"expired_url": "https://go.example/sofas?a=1"},
+    ):
+        with pytest.raises(InvalidInput, match="this short link itself"):
+            await links.update(other, **changes)
+    report = await links.import_(
+        f"ShortURL,DestinationURL\ngo.example/lamps,{own}\n".encode(), "rebrandly", dry_run=True
+    )
+    async with links.database.begin() as conn:
+        row = {**other.to_row(), "id": links.config.new_id(), "key": "lamps"}
+        await conn.execute(insert(links.database.tables.links), row)
+
+    assert "this short link itself" in report.refused[0].text
+    assert (await links.update(row["id"], title="Lamps")).title == "Lamps"
+
+
+async def test_a_domain_never_leads_to_itself(links):
+    """Neither its root to the root nor what is not found to what may not be found either."""
+    for said in ({"root_url": "https://go.example/"}, {"not_found_url": "https://go.example/missing"}):
+        with pytest.raises(InvalidInput, match="go round in circles"):
+            await links.set_domain("go.example", **said)
+    found = await links.set_domain("shop.example", not_found_url="https://shop.example/missing")
+
+    assert found.not_found_url == "https://shop.example/missing"
+
+
 async def test_a_taken_random_key_is_made_anew(links):
     """Whoever names no key never hears that one is taken."""
     ids = itertools.chain([uuid.UUID(int=n) for n in (5, 6, 5, 7, 8, 9)], iter(uuid.uuid4, None))

@@ -284,8 +284,7 @@ class Links(LinkRegistry):
 
     def short_url(self, link: Link, scheme: str = "https") -> str:
         """The address to share."""
-        path = "" if self._is_link_domain(link.domain) else self.config.link_path
-        return f"{scheme}://{link.domain}{path}/{link.key}"
+        return f"{scheme}://{link.domain}{self._prefix(link.domain)}/{link.key}"
 
     def share_urls(
         self, link: Link, title: str | None = None, *, scheme: str = "https", **more: Unpack[ShareFields]
