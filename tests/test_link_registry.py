@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.listening import links_channel
 
 SHOP = "https://shop.example/"
+AT = datetime(2026, 11, 1, tzinfo=UTC)
 ELSEWHERE = uuid.UUID(int=9)
 
 
@@ -492,7 +493,15 @@ async def test_lists_are_walked_in_their_order(shelf, wanted, keys):
 @pytest.mark.parametrize(
     "wanted",
     [
-        pytest.param({"sort": "clicks"}, id="an unknown order"),
+        pytest.param({"sort": "luck"}, id="an unknown order"),
+        pytest.param(
+            {"sort": "key", "period": (AT, AT + timedelta(days=1))}, id="a period for what is not counted"
+        ),
+        pytest.param({"sort": "-clicks", "period": (AT, AT)}, id="a period without an end"),
+        pytest.param(
+            {"sort": "-clicks", "period": (AT, (AT + timedelta(days=1)).replace(tzinfo=None))},
+            id="a naive time",
+        ),
         pytest.param({"limit": 0}, id="no links"),
         pytest.param({"cursor": "nonsense"}, id="no cursor"),
     ],

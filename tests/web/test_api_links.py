@@ -243,7 +243,10 @@ async def test_a_list_is_filtered_sorted_and_paged(call):
     assert len(keys((await call("GET", "/links", archived="all")).json())) == 3
     for wrong in (
         {"limit": 0},
-        {"sort": "clicks"},
+        {"sort": "luck"},
+        {"from": "2026-11-01T00:00:00Z"},
+        {"sort": "-clicks", "to": "2026-11-01T00:00:00Z"},
+        {"sort": "-clicks", "from": "2026-11-01"},
         {"cursor": "x"},
         {"colour": "red"},
         {"archived": "maybe"},

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import insert
 
 from goodanalytics import Analytics, Config
+from goodanalytics.config import Principal
 from goodanalytics.core.links import Link
 from tests.web.link_site import BROWSER, browser, events, make, site, told
 from tests.web.test_dashboard import ELEMENTS, PAYLOADS, Page
@@ -147,6 +148,7 @@ async def test_the_list_tells_what_became_of_each_link(running, staff):
     ("query", "expected"),
     [
         pytest.param("", ["c", "b", "a"], id="clicks, newer first"),
+        pytest.param("?sort=-clicks", ["c", "b", "a"], id="clicks, said"),
         pytest.param("?sort=key", ["a", "b", "c"], id="key"),
         pytest.param("?sort=-created_at", ["c", "b", "a"], id="newest"),
         pytest.param("?sort=created_at", ["a", "b", "c"], id="oldest"),
@@ -171,10 +173,53 @@ async def test_the_list_is_searched_and_sorted(running, staff, clock, query, exp
     html = (await staff.get(f"/links{query}")).text
 
     assert keys(html) == expected
-    for value in re.findall(r"(?:sort|tag|folder|archived)=([^&]+)", query):
+    for value in re.findall(r"(?:sort|tag|folder|archived)=([^&]+)", query.replace("-clicks", "")):
         assert re.search(rf'<option(?: value="{value}")? selected>(?:{value})?', html)
     (typed,) = re.findall(r'name="search" value="([^"]*)"', html)
     assert typed == (re.findall(r"search=([^&]*)", query) or [""])[0]
+
+
+async def test_the_order_by_clicks_is_the_same_everywhere(shared_database_url, config, clock):
+    """On the page, in REST and in Python, downwards and upwards; a period counts its own clicks."""
+    config = dataclasses.replace(
+        config,
+        dashboard_auth=lambda _: True,
+        authenticate=lambda *_: Principal(workspace_id=running.config.workspace),
+    )
+    async with site(shared_database_url, config) as running, browser(running) as client:
+        for key in "abc":
+            await make(running, key=key)
+        begun = clock.advance(timedelta(days=1))
+        for path in ("/b", "/b", "/a"):
+            await client.get(path)
+        await running.drain()
+        ended = clock.advance(timedelta(days=1))
+        for path in ("/a", "/a"):
+            await client.get(path)
+        await running.drain()
+        clock.advance(timedelta(hours=1))
+
+        async def asked(path: str, **query: str) -> httpx.Response:
+            return await client.get(
+                f"https://shop.example/ga{path}", params=query, headers={"Authorization": "Bearer x"}
+            )
+
+        page = (await asked("/dashboard/links")).text
+        rest = [
+            [link["key"] for link in (await asked("/api/links", **query)).json()["data"]]
+            for query in (
+                {"sort": "-clicks"},
+                {"sort": "clicks"},
+                {"sort": "-clicks", "from": begun.isoformat(), "to": ended.isoformat()},
+            )
+        ]
+        python = [
+            [link.key for link in (await running.links.list(sort=sort, period=period)).items]
+            for sort, period in (("-clicks", None), ("clicks", None), ("-clicks", (begun, ended)))
+        ]
+
+    assert keys(page) == ["a", "b", "c"]
+    assert rest == python == [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"]]
 
 
 @pytest.mark.parametrize("sort", ["", "key"])

@@ -70,12 +70,12 @@ class _Items(msgspec.Struct, forbid_unknown_fields=True):
 async def list_links(call: Call) -> Response:
     """Links, the newest first."""
     query = read_query(call.request, LinkQuery)
-    wanted = {name: getattr(query, name) for name in query.__struct_fields__ if name != "archived"}
     found = await call.room.links.list(
-        **wanted,
-        archived={"false": False, "true": True, "all": None}[query.archived],
+        search=query.search, sort=query.sort, domain=query.domain, tag=query.tag, folder=query.folder,
+        partner_id=query.partner_id, archived={"false": False, "true": True, "all": None}[query.archived],
+        period=period_of(query.since, query.until, call.now), limit=query.limit, cursor=query.cursor,
         workspace_id=call.workspace_id,
-    )
+    )  # fmt: skip
     return answer(page([_json(call, link) for link in found.items], found.next_cursor))
 
 
@@ -263,7 +263,10 @@ OPERATIONS: Sequence[Operation] = (
         path="/links",
         name="listLinks",
         summary="List links",
-        description="The newest first, unless `sort` says otherwise. Archived links are left out.",
+        description=(
+            "The newest first, unless `sort` says otherwise. Archived links are left out. Sorted by clicks of people, the links "
+            "may change their places between two pages while people click."
+        ),
         respond=list_links,
         query=LinkQuery,
         answers={200: Answer("A page of links.", LinkList)},
