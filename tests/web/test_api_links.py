@@ -283,6 +283,21 @@ async def test_history_figures_and_clicks_have_their_own_pages(call):
         assert (await call("GET", f"/links/{link['id']}/stats", **wrong)).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        pytest.param("127.0.0.1:8000", "http://127.0.0.1:8000/l/a", id="this computer"),
+        pytest.param("shop.example", "https://shop.example/l/a", id="a host"),
+        pytest.param("go.example", "https://go.example/a", id="a link domain"),
+    ],
+)
+async def test_a_short_address_can_be_opened(call, domain, expected):
+    """Https, but on this computer itself, when it was asked by http."""
+    made = await call("POST", "/links", {"url": SHOP, "key": "a", "domain": domain})
+
+    assert made.json()["short_url"] == expected
+
+
 @pytest.mark.parametrize("tail", ["", "/history", "/stats", "/clicks"])
 @pytest.mark.parametrize("link_id", [str(uuid.UUID(int=1)), "nonsense"])
 async def test_an_unknown_link_is_not_found(call, tail, link_id):

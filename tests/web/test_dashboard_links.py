@@ -565,7 +565,7 @@ async def test_a_links_page_tells_what_became_of_it(running, staff, clicked):
     assert "Sun 1 Nov 2026: 4 clicks, 3 people" in found.texts
     for words in (
         "https://go.example/spring", "4 of 10 uses", "Not counted: ", "People whose language is de are led to https://shop.example/de",
-        "Too early to say.", "Short name: spring", "Made",
+        "Too early to say.", "Short name: spring", "Made", "leads to one of 2 variants", "Visitors Leads Sales Converted",
     ):  # fmt: skip
         assert words in found.text, words
     assert len(people) == 4

@@ -55,6 +55,7 @@ from goodanalytics.web.api.operations import (
     read_json,
     read_query,
 )
+from goodanalytics.web.links.qr import short_url
 
 UNKNOWN = "No link of this workspace has this id."
 MAX_LINK_BODY = 256 * 1024  # bytes; fifty rules with a hundred words each
@@ -245,7 +246,7 @@ async def _link(call: Call) -> Link:
 
 
 def _json(call: Call, link: Link) -> dict[str, Any]:
-    return link_json(link, call.room.links.short_url(link))
+    return link_json(link, short_url(call.room.config, link, is_secure=call.request.url.scheme == "https"))
 
 
 def _who(call: Call) -> dict[str, Any]:
