@@ -768,6 +768,26 @@ async def test_a_refused_domain_keeps_what_was_typed(running, staff):
     assert (await running.links.get_domain("go.example")).created_at is None
 
 
+@pytest.mark.parametrize(
+    ("host", "is_told"),
+    [
+        pytest.param("go.example", False, id="a link domain"),
+        pytest.param("shop.example", True, id="the app's own host"),
+    ],
+)
+async def test_a_domains_page_tells_what_takes_no_effect(staff, host, is_told):
+    """The root of the app's own host and the files for apps are the app's: to set them there does nothing."""
+    assert ("takes effect on a link domain only" in (await staff.page(f"/domains/{host}")).text) is is_told
+
+
+async def test_a_domain_that_leads_to_itself_is_refused_at_its_field(staff):
+    """With what was typed."""
+    html = (await staff.send("/domains/go.example", {"not_found_url": "https://go.example/404"}, 400)).text
+
+    assert "This is &#39;https://go.example/404&#39;, which is a short address of this domain" in html
+    assert 'value="https://go.example/404"' in html
+
+
 async def test_a_new_domain_begins_with_its_name(staff):
     """The name leads to its form; case and the dot at the end do not matter."""
     response = await staff.get("/domains?host=New.Example.", 303)
