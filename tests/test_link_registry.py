@@ -103,7 +103,7 @@ async def test_an_address_and_an_external_id_are_used_once(links):
 
 
 async def test_a_link_never_leads_to_itself(links):
-    """Refused when it is made, changed, moved there or told by its app's path; what was so before can still be changed otherwise."""
+    """Refused when it is made, changed, renamed or imported, below its app's path too; what is so already can still be retitled."""
     own = "https://go.example/lamps"
     with pytest.raises(InvalidInput, match="this short link itself"):
         await links.create(url=own, key="lamps")
@@ -117,14 +117,19 @@ async def test_a_link_never_leads_to_itself(links):
     ):
         with pytest.raises(InvalidInput, match="this short link itself"):
             await links.update(other, **changes)
-    report = await links.import_(
-        f"ShortURL,DestinationURL\ngo.example/lamps,{own}\n".encode(), "rebrandly", dry_run=True
-    )
+    rows = [
+        f"go.example/lamps,{own}",
+        "shop.example/lamps,https://shop.example/l/lamps",
+        "shop.example/sofas,https://shop.example/sofas",
+    ]
+    file = "\n".join(["ShortURL,DestinationURL", *rows])
+    report = await links.import_(file.encode(), "rebrandly", dry_run=True)
     async with links.database.begin() as conn:
         row = {**other.to_row(), "id": links.config.new_id(), "key": "lamps"}
         await conn.execute(insert(links.database.tables.links), row)
 
-    assert "this short link itself" in report.refused[0].text
+    assert all("this short link itself" in one.text for one in report.refused)
+    assert [one.address for one in report.refused] == ["go.example/lamps", "shop.example/lamps"]
     assert (await links.update(row["id"], title="Lamps")).title == "Lamps"
 
 

@@ -3,7 +3,8 @@ The address of a link itself, and whether the link leads back to it: round and r
 
 Rules of this file
 1. Known when a link is written is its own address alone. Not found out is a circle over other links, over another server that
-   leads back, or over another name of this one; nor a domain's `expired_url` that is a link which ends itself.
+   leads back, or over another name of this one; nor a domain's `expired_url` that is a link which ends itself, nor what a
+   setting that changes later (`link_domains`, a domain's case rule) makes of an address.
 2. Whatever stands behind the key, path or query, it is the same link. So is the key written in another way: percent-encoded, after
    `.` and `..`, in other case where that does not matter.
 """
