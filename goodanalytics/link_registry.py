@@ -33,6 +33,7 @@ from goodanalytics.core.links import (
     checked_url,
     password_hash,
 )
+from goodanalytics.core.own_address import check_domain_leads_on, prefix_of
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput
 from goodanalytics.store import catalog, ledger, link_domains, link_reading
@@ -192,16 +193,21 @@ class LinkRegistry:
         When case ceases to matter, the keys of its links become small letters.
 
         Raises:
-            InvalidInput: A value is not usable.
+            InvalidInput: A value is not usable, or leads back to the domain.
             Conflict: Two links would have the same key if case did not matter.
         """
         name, changes = checked_domain(host), _checked_domain(fields)
 
+        def changed(domain: Domain) -> Domain:
+            new = msgspec.structs.replace(domain, **changes)
+            if not changes.keys().isdisjoint(("root_url", "not_found_url")):
+                check_domain_leads_on(new, self._prefix(name))
+            return new
+
         async def act(conn: AsyncConnection) -> Domain:
             return await link_domains.put(
-                conn, self.database.tables, self._in(workspace_id), name,
-                lambda domain: msgspec.structs.replace(domain, **changes), self.config.clock(),
-            )  # fmt: skip
+                conn, self.database.tables, self._in(workspace_id), name, changed, self.config.clock()
+            )
 
         return await ledger.again(self.database, act)
 
@@ -210,14 +216,14 @@ class LinkRegistry:
     def _in(self, workspace_id: UUID | None) -> UUID:
         return workspace_id or self.config.workspace
 
-    def _is_link_domain(self, domain: str) -> bool:
-        return not {domain, domain.partition(":")[0]}.isdisjoint(self.config.link_domains)
+    def _prefix(self, domain: str) -> str:
+        return prefix_of(domain, self.config.link_domains, self.config.link_path)
 
     def _change(self, workspace_id: UUID | None, actor: str | None) -> Change:
         paths = frozenset(self.host_paths())
         return Change(
             workspace_id=self._in(workspace_id), now=self.config.clock(), actor=text(actor), new_id=self.config.new_id,
-            taken=lambda domain: paths if self._is_link_domain(domain) else (),
+            taken=lambda domain: () if self._prefix(domain) else paths, prefix=self._prefix,
         )  # fmt: skip
 
     async def _checked(self, items: Iterable[Item]) -> list[dict[str, Any] | GoodAnalyticsError]:

@@ -33,6 +33,7 @@ from goodanalytics.core.links import Link
 from goodanalytics.core.moving import Moving, Refused, understand
 from goodanalytics.core.moving_files import FileFormat, Table
 from goodanalytics.core.moving_rivals import RIVALS, Rival
+from goodanalytics.core.own_address import prefix_of
 from goodanalytics.errors import InvalidInput
 from goodanalytics.store import catalog, ledger, link_lookups, link_reading
 from goodanalytics.store.database import Database
@@ -137,6 +138,7 @@ async def bring(
         actor=actor,
         new_id=config.new_id,
         taken=taken,
+        prefix=lambda host: prefix_of(host, config.link_domains, config.link_path),
     )
     batches = [read[start : start + BATCH] for start in range(0, len(read), BATCH)]
     if dry_run:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from goodanalytics.store.database import Database
 from goodanalytics.store.listening import links_channel
 
 SHOP = "https://shop.example/"
+AT = datetime(2026, 11, 1, tzinfo=UTC)
 ELSEWHERE = uuid.UUID(int=9)
 
 
@@ -99,6 +100,47 @@ async def test_an_address_and_an_external_id_are_used_once(links):
 
     assert (await links.find("GO.example", "a")).id == second.id
     assert (await links.get(first)).archived_at is not None
+
+
+async def test_a_link_never_leads_to_itself(links):
+    """Refused when it is made, changed, renamed or imported, below its app's path too; what is so already can still be retitled."""
+    own = "https://go.example/lamps"
+    with pytest.raises(InvalidInput, match="this short link itself"):
+        await links.create(url=own, key="lamps")
+    with pytest.raises(InvalidInput, match="this short link itself"):
+        await links.create(url="https://shop.example/l/lamps", key="lamps", domain="shop.example")
+    other = await links.create(url=own, key="sofas")
+    for changes in (
+        {"key": "lamps"},
+        {"url": "https://go.example/sofas"},
+        {"expired_url": "https://go.example/sofas?a=1"},
+    ):
+        with pytest.raises(InvalidInput, match="this short link itself"):
+            await links.update(other, **changes)
+    rows = [
+        f"go.example/lamps,{own}",
+        "shop.example/lamps,https://shop.example/l/lamps",
+        "shop.example/sofas,https://shop.example/sofas",
+    ]
+    file = "\n".join(["ShortURL,DestinationURL", *rows])
+    report = await links.import_(file.encode(), "rebrandly", dry_run=True)
+    async with links.database.begin() as conn:
+        row = {**other.to_row(), "id": links.config.new_id(), "key": "lamps"}
+        await conn.execute(insert(links.database.tables.links), row)
+
+    assert all("this short link itself" in one.text for one in report.refused)
+    assert [one.address for one in report.refused] == ["go.example/lamps", "shop.example/lamps"]
+    assert (await links.update(row["id"], title="Lamps")).title == "Lamps"
+
+
+async def test_a_domain_never_leads_to_itself(links):
+    """Neither its root to the root nor what is not found to what may not be found either."""
+    for said in ({"root_url": "https://go.example/"}, {"not_found_url": "https://go.example/missing"}):
+        with pytest.raises(InvalidInput, match="go round in circles"):
+            await links.set_domain("go.example", **said)
+    found = await links.set_domain("shop.example", not_found_url="https://shop.example/missing")
+
+    assert found.not_found_url == "https://shop.example/missing"
 
 
 async def test_a_taken_random_key_is_made_anew(links):
@@ -456,7 +498,15 @@ async def test_lists_are_walked_in_their_order(shelf, wanted, keys):
 @pytest.mark.parametrize(
     "wanted",
     [
-        pytest.param({"sort": "clicks"}, id="an unknown order"),
+        pytest.param({"sort": "luck"}, id="an unknown order"),
+        pytest.param(
+            {"sort": "key", "period": (AT, AT + timedelta(days=1))}, id="a period for what is not counted"
+        ),
+        pytest.param({"sort": "-clicks", "period": (AT, AT)}, id="a period without an end"),
+        pytest.param(
+            {"sort": "-clicks", "period": (AT, (AT + timedelta(days=1)).replace(tzinfo=None))},
+            id="a naive time",
+        ),
         pytest.param({"limit": 0}, id="no links"),
         pytest.param({"cursor": "nonsense"}, id="no cursor"),
     ],

@@ -50,6 +50,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         visitors: Persons who were led there.
+        leads, sales: What they did, each as often as it happened; told on, and compared with nothing.
         conversions: Those of them who converted; at most *visitors*.
         buyers: Those of them with revenue; at most *visitors*.
         revenue: Of all of them, in minor units; refunds taken off.
@@ -59,6 +60,8 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     visitors: int
+    leads: int = 0
+    sales: int = 0
     conversions: int = 0
     buyers: int = 0
     revenue: int = 0
@@ -87,6 +90,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     One variant's result.
 
     Attributes:
+        leads, sales: Of its visitors, each as often as it happened; one visitor may have several and is one conversion.
         rate: Share of visitors who converted; `None` without visitors.
         rate_low, rate_high: 95 % interval of it (Wilson, 1927).
         revenue_per_visitor: In minor units.
@@ -95,6 +99,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     visitors: int
+    leads: int
+    sales: int
     conversions: int
     revenue: int
     rate: float | None
@@ -165,6 +171,8 @@ def _outcome(arm: Arm, by_rate: Comparison | None, by_revenue: Comparison | None
     return Outcome(
         name=arm.name,
         visitors=arm.visitors,
+        leads=arm.leads,
+        sales=arm.sales,
         conversions=arm.conversions,
         revenue=arm.revenue,
         rate=arm.conversions / arm.visitors if arm.visitors else None,

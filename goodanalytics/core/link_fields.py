@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from goodanalytics.core import urls
 from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, text
 from goodanalytics.core.links import (
     ALPHABET,
@@ -185,14 +186,18 @@ def check_link(link: Link) -> Link:
 
 def checked_domain(domain: Any) -> str:
     """
-    *domain* as links and domains name it: lower case, without a dot at its end; a port may follow.
+    *domain* as browsers ask for it: lower case, in punycode, without a dot at its end; a port may follow.
 
     Raises:
         InvalidInput: It is no host name.
     """
     found = (text(domain, MAX_TEXT) if isinstance(domain, str) else None) or ""
     found = found.lower().rstrip(".")
-    if not found or any(c in found for c in "/?#@ \\"):
+    if any(c in found for c in "/?#@ \\"):
+        found = ""
+    elif not found.isascii():
+        found = urls.parts(f"https://{found}").host or ""
+    if not found:
         raise InvalidInput(
             f"domain is {domain!r:.80}; give a host name such as go.example.com", where="domain"
         )

@@ -160,11 +160,11 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     What holds for all links of a host; a host without a row has the defaults.
 
     Attributes:
-        root_url: Where the domain's root leads.
+        root_url: Where the root of a link domain leads; elsewhere the root is the host app's own.
         not_found_url: Where a key leads that no link has.
         expired_url: Where a link leads that is over and says nothing itself.
         case_sensitive: Whether `A` and `a` are two keys.
-        ios_app_ids: `TEAMID.bundle`, for `apple-app-site-association`.
+        ios_app_ids: `TEAMID.bundle`, for `apple-app-site-association`; on a link domain, as `android_apps`.
     """
 
     workspace_id: UUID

@@ -21,11 +21,19 @@ from goodanalytics.errors import NotFound
 from goodanalytics.link_registry import LinkAndPlace, LinkChanges, LinkRegistry, as_uuid
 from goodanalytics.moving import Report, bring, take_out
 from goodanalytics.qr import StyleFields
-from goodanalytics.store import link_domains, link_experiments, link_figures, link_history, link_reading
+from goodanalytics.store import (
+    link_domains,
+    link_experiments,
+    link_figures,
+    link_history,
+    link_lists,
+    link_reading,
+)
 from goodanalytics.store.link_experiments import Experiment
 from goodanalytics.store.link_figures import Click, LinkStats, Totals
 from goodanalytics.store.link_history import Revision
-from goodanalytics.store.link_reading import Sort, Wanted
+from goodanalytics.store.link_lists import Sort
+from goodanalytics.store.link_reading import Wanted
 from goodanalytics.store.pages import Page
 from goodanalytics.store.reports.periods import Interval
 
@@ -149,6 +157,7 @@ class Links(LinkRegistry):
         folder: str | None = None,
         partner_id: UUID | None = None,
         archived: bool | None = False,
+        period: tuple[datetime, datetime] | None = None,
         limit: int = 50,
         cursor: str | None = None,
         workspace_id: UUID | None = None,
@@ -159,24 +168,21 @@ class Links(LinkRegistry):
         Args:
             search: A part of the short address, the destination, title, notes or external id.
             archived: Only those in use, only archived ones, or with `None` both.
+            period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; all until now when left
+                out. `totals` tells how many they are.
 
         Raises:
-            InvalidInput: *limit* is not 1 to 200, *sort* is unknown, or *cursor* is of another list.
+            InvalidInput: *limit* is not 1 to 200, *sort* is unknown, *period* is not usable, or *cursor* is of another list.
         """
         wanted = Wanted(
             search=text(search), domain=None if domain is None else checked_domain(domain), tag=text(tag),
             folder=text(folder), partner_id=partner_id, archived=archived,
         )  # fmt: skip
         async with self.database.connect() as conn:
-            return await link_reading.list_links(
-                conn,
-                self.database.tables,
-                self._in(workspace_id),
-                wanted,
-                sort=sort,
-                limit=limit,
-                after=cursor,
-            )
+            return await link_lists.in_order(
+                conn, self.database.tables, self._in(workspace_id), wanted,
+                sort=sort, now=self.config.clock(), period=period, limit=limit, after=cursor,
+            )  # fmt: skip
 
     async def history(
         self,
@@ -287,8 +293,7 @@ class Links(LinkRegistry):
 
     def short_url(self, link: Link, scheme: str = "https") -> str:
         """The address to share."""
-        path = "" if self._is_link_domain(link.domain) else self.config.link_path
-        return f"{scheme}://{link.domain}{path}/{link.key}"
+        return f"{scheme}://{link.domain}{self._prefix(link.domain)}/{link.key}"
 
     def share_urls(
         self, link: Link, title: str | None = None, *, scheme: str = "https", **more: Unpack[ShareFields]

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core.link_fields import check_link, random_key, unreserved
 from goodanalytics.core.links import Domain, Link
+from goodanalytics.core.own_address import LEADING, Prefix, check_link_leads_on
 from goodanalytics.errors import Conflict, GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store import link_domains, link_history, link_lookups, link_reading
 from goodanalytics.store.database import as_json, savepoint
@@ -59,6 +60,7 @@ class Change:
     Attributes:
         new_id: Makes ids, and the chance in random keys.
         taken: The keys that the host's own routes answer on a domain.
+        prefix: Below which path a domain's links are served.
     """
 
     workspace_id: UUID
@@ -66,6 +68,7 @@ class Change:
     actor: str | None
     new_id: Callable[[], UUID]
     taken: Taken = lambda _: ()
+    prefix: Prefix = lambda _: ""
 
     def key(self, domain: Domain) -> str:
         """A random key."""
@@ -122,7 +125,9 @@ async def create_many(conn: AsyncConnection, t: Tables, drafts: Sequence[Draft],
         domain = domains[draft.link.domain]
         key = domain.stored_key(draft.link.key) if draft.has_own_key else by.key(domain)
         try:
-            waiting[index] = _admitted(msgspec.structs.replace(draft.link, key=key), None, by, partners)
+            waiting[index] = _admitted(
+                msgspec.structs.replace(draft.link, key=key), None, domain, by, partners
+            )
         except InvalidInput as error:
             done[index] = Done(error=error)
     for _ in range(RANDOM_KEYS):
@@ -159,7 +164,7 @@ async def update_many(
     hosts = {
         changes.get("domain", found[link_id].domain)
         for link_id, changes in items
-        if link_id in found and not changes.keys().isdisjoint(("domain", "key"))
+        if link_id in found and not changes.keys().isdisjoint(LEADING)
     }
     domains = await link_domains.hold(conn, t, by.workspace_id, hosts)
     partners = await _partners(conn, t, by.workspace_id, [changes.get("partner_id") for _, changes in items])
@@ -218,15 +223,21 @@ async def archive_many(conn: AsyncConnection, t: Tables, ids: Sequence[UUID], by
 # How it is done ------------------------------------------------------------------------------------------------------
 
 
-def _admitted(link: Link, old: Link | None, by: Change, partners: Mapping[UUID, str]) -> Link:
+def _admitted(
+    link: Link, old: Link | None, domain: Domain | None, by: Change, partners: Mapping[UUID, str]
+) -> Link:
     """
     *link*, if it may stand as a whole.
 
+    *domain* is the link's; `None` when neither its address nor where it leads changes.
+
     Raises:
-        InvalidInput: Something else answers at its address, it ends before it starts, or its partner is none of ours.
+        InvalidInput: Something else answers at its address, it leads to itself, ends before it starts, or has a strange partner.
     """
     if old is None or (old.domain, old.key) != (link.domain, link.key):
         unreserved(link.key, by.taken(link.domain))
+    if domain is not None:
+        check_link_leads_on(link, domain, by.prefix(link.domain))
     if link.partner_id is not None and (old is None or old.partner_id != link.partner_id):
         status = partners.get(link.partner_id)
         if status is None or status == "closed":
@@ -248,9 +259,12 @@ def _changed(
     if fixed:
         raise InvalidInput(f"{fixed[0]} cannot be changed", where=fixed[0])
     new = msgspec.structs.replace(old, **changes)
+    if changes.keys().isdisjoint(LEADING):
+        return _admitted(new, old, None, by, partners)
+    domain = domains[new.domain]
     if "key" in changes or "domain" in changes:
-        new = msgspec.structs.replace(new, key=domains[new.domain].stored_key(new.key))
-    return _admitted(new, old, by, partners)
+        new = msgspec.structs.replace(new, key=domain.stored_key(new.key))
+    return _admitted(new, old, domain, by, partners)
 
 
 async def _locked(

@@ -74,6 +74,8 @@ class _Counted(msgspec.Struct, frozen=True):
     """What one variant's people came to."""
 
     visitors: int
+    leads: int
+    sales: int
     conversions: int
     paid: Mapping[str, _Paid]
 
@@ -106,7 +108,7 @@ async def experiment(
         since, until = checked_period(period)
     values = {"workspace_id": link.workspace_id, "link_id": link.id, "since": since, "until": until}
     counted = await _count(conn, t, values) if link.variants else {}
-    shown = [(variant, counted.get(variant.name, _Counted(0, 0, {}))) for variant in link.variants]
+    shown = [(variant, counted.get(variant.name, _Counted(0, 0, 0, 0, {}))) for variant in link.variants]
     buyers = {
         code: sum(one.paid.get(code, _NOTHING).buyers for _, one in shown)
         for code in sorted({code for _, one in shown for code in one.paid})
@@ -135,6 +137,8 @@ def _arm(name: str, weight: int, counted: _Counted, paid: _Paid) -> Arm:
     return Arm(
         name=name,
         visitors=counted.visitors,
+        leads=counted.leads,
+        sales=counted.sales,
         conversions=counted.conversions,
         buyers=paid.buyers,
         revenue=paid.cents,
@@ -167,14 +171,16 @@ async def _count(conn: AsyncConnection, t: Tables, values: Mapping[str, Any]) ->
             f"first_value(occurred_at) OVER one AS since FROM (SELECT e.*, {CLICK} AND shown IS NOT NULL AS is_led FROM e) AS e "
             "WINDOW one AS (PARTITION BY person ORDER BY is_led DESC, occurred_at, id)), "
             "did AS (SELECT * FROM p WHERE takes_part AND occurred_at >= since), "
-            f"people AS (SELECT person, variant, bool_or({LEAD} OR {SALE}) AS converted FROM did e GROUP BY 1, 2), "
-            "counted AS (SELECT variant, count(*) AS visitors, count(*) FILTER (WHERE converted) AS conversions "
+            f"people AS (SELECT person, variant, count(*) FILTER (WHERE {LEAD}) AS leads, "
+            f"count(*) FILTER (WHERE {SALE}) AS sales FROM did e GROUP BY 1, 2), "
+            "counted AS (SELECT variant, count(*) AS visitors, CAST(sum(leads) AS bigint) AS leads, "
+            "CAST(sum(sales) AS bigint) AS sales, count(*) FILTER (WHERE leads + sales > 0) AS conversions "
             "FROM people GROUP BY 1), "
             "paid AS (SELECT person, variant, currency, sum(cents) AS cents "
             f"FROM did e WHERE {MONEY} GROUP BY 1, 2, 3), "
             "sums AS (SELECT variant, currency, jsonb_build_array(count(*) FILTER (WHERE cents > 0), sum(cents), "
             "sum(cents * cents)) AS sums FROM paid GROUP BY 1, 2) "
-            "SELECT c.variant, c.visitors, c.conversions, coalesce((SELECT jsonb_object_agg(s.currency, s.sums) FROM sums s "
+            "SELECT c.variant, c.visitors, c.leads, c.sales, c.conversions, coalesce((SELECT jsonb_object_agg(s.currency, s.sums) FROM sums s "
             "WHERE s.variant = c.variant), '{}') AS paid FROM counted c ORDER BY c.variant COLLATE \"C\""
         ).columns(paid=JSONB),
         dict(values),
@@ -182,6 +188,8 @@ async def _count(conn: AsyncConnection, t: Tables, values: Mapping[str, Any]) ->
     return {
         row.variant: _Counted(
             row.visitors,
+            row.leads,
+            row.sales,
             row.conversions,
             {code: _Paid(*map(int, sums)) for code, sums in row.paid.items()},
         )

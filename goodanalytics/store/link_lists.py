@@ -1,5 +1,5 @@
 """
-What a page with many links needs besides the links: their order by clicks, and the words by which they can be chosen.
+What a list of many links needs besides the links: their order, also by clicks, and the words by which they can be chosen.
 
 Clicks are counted as in `link_figures`: closed days out of the roll-up, open and marked ones from events. Which days are closed is
 read first; one that is closed meanwhile is still read from events, so no click counts twice.
@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Uuid, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core.links import Link
+from goodanalytics.errors import InvalidInput
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.link_days import CLICK, split_days
-from goodanalytics.store.link_reading import Wanted, conditions
+from goodanalytics.store.link_figures import LONGEST, checked_period
+from goodanalytics.store.link_reading import Column, Wanted, conditions, list_links
 from goodanalytics.store.pages import Page, check_limit, cursor, read_text_cursor
 from goodanalytics.store.tables import Tables
 
@@ -27,6 +29,9 @@ MOST_WORDS: Final = 200
 """How many folders, tags and domains are told."""
 
 DAY: Final = timedelta(days=1)
+
+Sort = Literal[Column, "-clicks", "clicks"]
+"""What a list is sorted by, downwards with a minus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,46 @@ class Words:
     domains: Sequence[str]
 
 
+async def in_order(
+    conn: AsyncConnection,
+    t: Tables,
+    workspace_id: UUID,
+    wanted: Wanted,
+    *,
+    sort: Sort,
+    now: datetime,
+    period: tuple[datetime, datetime] | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Page[Link]:
+    """
+    A page of links.
+
+    Args:
+        period: Whose clicks are counted; the ten years until now when left out.
+
+    Raises:
+        InvalidInput: *limit* is not 1 to 200, *sort* is unknown, *period* is not usable or clicks are not asked for, or *after*
+            is no cursor of this list.
+    """
+    if sort not in get_args(Sort):
+        raise InvalidInput(f"sort is {sort!r:.80}; use {', '.join(get_args(Sort))}", where="sort")
+    match sort:
+        case "-clicks" | "clicks":
+            counted = checked_period(period or (now - LONGEST, now))
+            return await by_clicks(
+                conn, t, workspace_id, wanted,
+                period=counted, is_down=sort == "-clicks", limit=limit, after=after,
+            )  # fmt: skip
+        case _ if period is not None:
+            raise InvalidInput(
+                f"A period is given, and links are sorted by {sort}. It says which clicks count: sort by -clicks, or leave it out",
+                where="sort",
+            )
+        case _:
+            return await list_links(conn, t, workspace_id, wanted, sort=sort, limit=limit, after=after)
+
+
 async def by_clicks(
     conn: AsyncConnection,
     t: Tables,
@@ -45,6 +90,7 @@ async def by_clicks(
     wanted: Wanted,
     *,
     period: tuple[datetime, datetime],
+    is_down: bool = True,
     limit: int = 50,
     after: str | None = None,
 ) -> Page[Link]:
@@ -53,11 +99,14 @@ async def by_clicks(
 
     While people click, a link may move from one page to another.
 
+    Args:
+        is_down: Otherwise it is the other way round.
+
     Raises:
         InvalidInput: *limit* is not 1 to 200, or *after* is no cursor of this list.
     """
     check_limit(limit)
-    listing = "links by clicks"
+    listing = f"links {'-' if is_down else ''}clicks"
     counts, values = await _counts(conn, t, workspace_id, period)
     counted = text(counts).columns(link_id=Uuid, clicks=BigInteger).subquery("counted")
     clicks = func.coalesce(counted.c.clicks, 0)
@@ -69,8 +118,10 @@ async def by_clicks(
     )
     if after is not None:
         number, last_id = read_text_cursor(after, listing)
-        query = query.where(tuple_(clicks, c.id) < (_number(number), last_id))
-    rows = list(await conn.execute(query.order_by(clicks.desc(), c.id.desc()).limit(limit + 1), values))
+        place, last = tuple_(clicks, c.id), (_number(number, 10**17 if is_down else -1), last_id)
+        query = query.where(place < last if is_down else place > last)
+    order = (clicks.desc(), c.id.desc()) if is_down else (clicks.asc(), c.id.asc())
+    rows = list(await conn.execute(query.order_by(*order).limit(limit + 1), values))
     items = tuple(
         Link.from_row({name: value for name, value in row._mapping.items() if name != "sorted_by"})
         for row in rows[:limit]
@@ -173,9 +224,9 @@ def _start(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def _number(written: str) -> int:
+def _number(written: str, first: int) -> int:
     # A cursor comes back from a browser: what is no number of ours begins the list anew.
-    return int(written) if written.isascii() and written.isdigit() and len(written) < 18 else 10**17
+    return int(written) if written.isascii() and written.isdigit() and len(written) < 18 else first
 
 
-__all__ = ["MOST_WORDS", "Words", "by_clicks", "uses", "words"]
+__all__ = ["MOST_WORDS", "Sort", "Words", "by_clicks", "in_order", "uses", "words"]

@@ -144,6 +144,25 @@ def test_random_keys_have_no_letters_that_look_alike():
     assert len(set(keys)) == len(set(folded)) == 499
 
 
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        pytest.param("Bücher.example", "xn--bcher-kva.example", id="letters"),
+        pytest.param("bücher.example:8000.", "xn--bcher-kva.example:8000", id="with a port"),
+    ],
+)
+def test_a_domain_is_kept_as_browsers_ask_for_it(domain, expected):
+    """In punycode: no request names the letters that it stands for."""
+    assert checked_domain(domain) == expected
+
+
+@pytest.mark.parametrize("domain", ["bücher.example/x", "a@bücher.example", "bü cher.example", "ü" * 300])
+def test_letters_hide_nothing_that_is_no_host_name(domain):
+    """An address, a name before the host, a blank and too long a label are refused as without them."""
+    with pytest.raises(InvalidInput, match="give a host name"):
+        checked_domain(domain)
+
+
 @pytest.mark.parametrize("domain", ["go.example:8000", "xn--bcher-kva.example", "127.0.0.1"])
 def test_a_domain_may_have_a_port(domain):
     """Development servers have one."""

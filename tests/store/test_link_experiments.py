@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -63,13 +63,14 @@ def by_hand(history: Sequence[dict[str, Any]], currency: str) -> list[Arm]:
     for event in sorted(events, key=lambda e: e["at"]):
         if event["kind"] == "link_click" and event["variant"] is not None:
             first.setdefault(PERSONS[event["visitor"]], (event["at"], event["variant"]))
-    converted, paid = set(), defaultdict(int)
+    converted, paid, did = set(), defaultdict(int), Counter[tuple[str, int]]()
     for event in events:
         person = PERSONS[event["visitor"]]
         if person not in first or event["at"] < first[person][0] or not event["trusted"]:
             continue
         if event["kind"] in ("lead", "sale"):
             converted.add(person)
+            did[event["kind"], person] += 1
         if event["kind"] in ("sale", "refund") and event["currency"] == currency:
             paid[person] += event["cents"] if event["kind"] == "sale" else -abs(event["cents"])
     arms = []
@@ -77,7 +78,8 @@ def by_hand(history: Sequence[dict[str, Any]], currency: str) -> list[Arm]:
         people = [person for person, (_, variant) in first.items() if variant == one["name"]]
         arms.append(
             Arm(
-                name=one["name"], visitors=len(people), conversions=len(converted.intersection(people)),
+                name=one["name"], visitors=len(people), leads=sum(did["lead", person] for person in people),
+                sales=sum(did["sale", person] for person in people), conversions=len(converted.intersection(people)),
                 buyers=sum(paid[person] > 0 for person in people), revenue=sum(paid[person] for person in people),
                 revenue_squares=sum(paid[person] ** 2 for person in people), weight=one["weight"],
             )
@@ -114,6 +116,7 @@ async def test_it_is_what_plain_python_counts(seed, link, seed_of_chance):
         assert found.currency == currency
     assert sum(arm.visitors for arm in expected) > 3
     assert sum(arm.conversions for arm in expected) > 1
+    assert sum(arm.leads + arm.sales for arm in expected) > sum(arm.conversions for arm in expected)
 
 
 async def test_a_person_is_who_they_are_now(seed, link):

@@ -43,13 +43,14 @@ async def links(seed: Seed) -> Seed:
     return seed
 
 
-async def listed(seed: Seed, **asked) -> list[int]:
+async def listed(seed: Seed, *, is_down: bool = True, **asked) -> list[int]:
     found, cursor = [], None
     async with seed.database.connect() as conn:
         while True:
             page = await link_lists.by_clicks(
-                conn, seed.database.tables, WORKSPACE, Wanted(**asked), period=PERIOD, limit=2, after=cursor
-            )
+                conn, seed.database.tables, WORKSPACE, Wanted(**asked),
+                period=PERIOD, is_down=is_down, limit=2, after=cursor,
+            )  # fmt: skip
             found += [link.id.int - 100 for link in page.items]
             cursor = page.next_cursor
             if cursor is None:
@@ -63,6 +64,11 @@ ORDER = [2, 5, 3, 0, 4, 1]
 async def test_the_most_clicked_come_first(links):
     """Bots, other times and events that are no clicks do not count; a link without clicks is there too."""
     assert await listed(links) == ORDER
+
+
+async def test_the_least_clicked_come_first_too(links):
+    """The other way round, page by page."""
+    assert await listed(links, is_down=False) == ORDER[::-1]
 
 
 async def test_it_is_the_same_out_of_the_roll_up(links):

@@ -243,7 +243,10 @@ async def test_a_list_is_filtered_sorted_and_paged(call):
     assert len(keys((await call("GET", "/links", archived="all")).json())) == 3
     for wrong in (
         {"limit": 0},
-        {"sort": "clicks"},
+        {"sort": "luck"},
+        {"from": "2026-11-01T00:00:00Z"},
+        {"sort": "-clicks", "to": "2026-11-01T00:00:00Z"},
+        {"sort": "-clicks", "from": "2026-11-01"},
         {"cursor": "x"},
         {"colour": "red"},
         {"archived": "maybe"},
@@ -278,6 +281,21 @@ async def test_history_figures_and_clicks_have_their_own_pages(call):
         {"unique_window": 5},
     ):
         assert (await call("GET", f"/links/{link['id']}/stats", **wrong)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        pytest.param("127.0.0.1:8000", "http://127.0.0.1:8000/l/a", id="this computer"),
+        pytest.param("shop.example", "https://shop.example/l/a", id="a host"),
+        pytest.param("go.example", "https://go.example/a", id="a link domain"),
+    ],
+)
+async def test_a_short_address_can_be_opened(call, domain, expected):
+    """Https, but on this computer itself, when it was asked by http."""
+    made = await call("POST", "/links", {"url": SHOP, "key": "a", "domain": domain})
+
+    assert made.json()["short_url"] == expected
 
 
 @pytest.mark.parametrize("tail", ["", "/history", "/stats", "/clicks"])

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import insert
 
 from goodanalytics import Analytics, Config
+from goodanalytics.config import Principal
 from goodanalytics.core.links import Link
 from tests.web.link_site import BROWSER, browser, events, make, site, told
 from tests.web.test_dashboard import ELEMENTS, PAYLOADS, Page
@@ -147,6 +148,7 @@ async def test_the_list_tells_what_became_of_each_link(running, staff):
     ("query", "expected"),
     [
         pytest.param("", ["c", "b", "a"], id="clicks, newer first"),
+        pytest.param("?sort=-clicks", ["c", "b", "a"], id="clicks, said"),
         pytest.param("?sort=key", ["a", "b", "c"], id="key"),
         pytest.param("?sort=-created_at", ["c", "b", "a"], id="newest"),
         pytest.param("?sort=created_at", ["a", "b", "c"], id="oldest"),
@@ -171,10 +173,53 @@ async def test_the_list_is_searched_and_sorted(running, staff, clock, query, exp
     html = (await staff.get(f"/links{query}")).text
 
     assert keys(html) == expected
-    for value in re.findall(r"(?:sort|tag|folder|archived)=([^&]+)", query):
+    for value in re.findall(r"(?:sort|tag|folder|archived)=([^&]+)", query.replace("-clicks", "")):
         assert re.search(rf'<option(?: value="{value}")? selected>(?:{value})?', html)
     (typed,) = re.findall(r'name="search" value="([^"]*)"', html)
     assert typed == (re.findall(r"search=([^&]*)", query) or [""])[0]
+
+
+async def test_the_order_by_clicks_is_the_same_everywhere(shared_database_url, config, clock):
+    """On the page, in REST and in Python, downwards and upwards; a period counts its own clicks."""
+    config = dataclasses.replace(
+        config,
+        dashboard_auth=lambda _: True,
+        authenticate=lambda *_: Principal(workspace_id=running.config.workspace),
+    )
+    async with site(shared_database_url, config) as running, browser(running) as client:
+        for key in "abc":
+            await make(running, key=key)
+        begun = clock.advance(timedelta(days=1))
+        for path in ("/b", "/b", "/a"):
+            await client.get(path)
+        await running.drain()
+        ended = clock.advance(timedelta(days=1))
+        for path in ("/a", "/a"):
+            await client.get(path)
+        await running.drain()
+        clock.advance(timedelta(hours=1))
+
+        async def asked(path: str, **query: str) -> httpx.Response:
+            return await client.get(
+                f"https://shop.example/ga{path}", params=query, headers={"Authorization": "Bearer x"}
+            )
+
+        page = (await asked("/dashboard/links")).text
+        rest = [
+            [link["key"] for link in (await asked("/api/links", **query)).json()["data"]]
+            for query in (
+                {"sort": "-clicks"},
+                {"sort": "clicks"},
+                {"sort": "-clicks", "from": begun.isoformat(), "to": ended.isoformat()},
+            )
+        ]
+        python = [
+            [link.key for link in (await running.links.list(sort=sort, period=period)).items]
+            for sort, period in (("-clicks", None), ("clicks", None), ("-clicks", (begun, ended)))
+        ]
+
+    assert keys(page) == ["a", "b", "c"]
+    assert rest == python == [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"]]
 
 
 @pytest.mark.parametrize("sort", ["", "key"])
@@ -520,7 +565,7 @@ async def test_a_links_page_tells_what_became_of_it(running, staff, clicked):
     assert "Sun 1 Nov 2026: 4 clicks, 3 people" in found.texts
     for words in (
         "https://go.example/spring", "4 of 10 uses", "Not counted: ", "People whose language is de are led to https://shop.example/de",
-        "Too early to say.", "Short name: spring", "Made",
+        "Too early to say.", "Short name: spring", "Made", "leads to one of 2 variants", "Visitors Leads Sales Converted",
     ):  # fmt: skip
         assert words in found.text, words
     assert len(people) == 4
@@ -721,6 +766,26 @@ async def test_a_refused_domain_keeps_what_was_typed(running, staff):
     clash = (await staff.send("/domains/go.example", {"folded": "on"}, 400)).text
     assert "Tea and tea" in re.search(r'id="e-folded">([^<]+)', clash)[1]
     assert (await running.links.get_domain("go.example")).created_at is None
+
+
+@pytest.mark.parametrize(
+    ("host", "is_told"),
+    [
+        pytest.param("go.example", False, id="a link domain"),
+        pytest.param("shop.example", True, id="the app's own host"),
+    ],
+)
+async def test_a_domains_page_tells_what_takes_no_effect(staff, host, is_told):
+    """The root of the app's own host and the files for apps are the app's: to set them there does nothing."""
+    assert ("takes effect on a link domain only" in (await staff.page(f"/domains/{host}")).text) is is_told
+
+
+async def test_a_domain_that_leads_to_itself_is_refused_at_its_field(staff):
+    """With what was typed."""
+    html = (await staff.send("/domains/go.example", {"not_found_url": "https://go.example/404"}, 400)).text
+
+    assert "This is &#39;https://go.example/404&#39;, which is a short address of this domain" in html
+    assert 'value="https://go.example/404"' in html
 
 
 async def test_a_new_domain_begins_with_its_name(staff):

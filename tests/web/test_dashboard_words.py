@@ -15,6 +15,19 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("it's", "it's", id="a text"),
+        pytest.param(7, "7", id="a number"),
+        pytest.param({"ok": [True, None, "ä"]}, '{"ok":[true,null,"ä"]}', id="what is nested"),
+    ],
+)
+def test_a_hosts_own_values_read_as_the_host_wrote_them(value, expected):
+    """In JSON, and nothing of Python shows through."""
+    assert words.as_written(value) == expected
+
+
+@pytest.mark.parametrize(
     ("cents", "currency", "expected"),
     [
         pytest.param(123_456, "EUR", "1,234.56 EUR", id="two decimals"),

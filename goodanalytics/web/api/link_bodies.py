@@ -15,7 +15,8 @@ from goodanalytics.core.links import AndroidApp, Link, LinkType, RedirectStatus,
 from goodanalytics.link_registry import MAX_MANY
 from goodanalytics.store.link_figures import Click
 from goodanalytics.store.link_history import Revision
-from goodanalytics.store.link_reading import MAX_SEARCH, Sort
+from goodanalytics.store.link_lists import Sort
+from goodanalytics.store.link_reading import MAX_SEARCH
 from goodanalytics.store.reports.periods import Interval
 from goodanalytics.web.api.events import ItemProblem
 from goodanalytics.web.api.visitors import Cursor, Limit, PageOf
@@ -202,8 +203,10 @@ class BulkAnswer(msgspec.Struct, frozen=True):
     results: list[LinkResult]
 
 
-class LinkQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which links."""
+class LinkQuery(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """Which links. A period is for `sort` by clicks."""
 
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -225,6 +228,11 @@ class LinkQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     archived: Annotated[
         Literal["false", "true", "all"], Meta(description="Only links in use, only archived ones, or both.")
     ] = "false"
+    since: (
+        Annotated[Moment, Meta(description="From when on clicks count; from the first one when left out.")]
+        | None
+    ) = None
+    until: Annotated[Moment, Meta(description="Until when; until now when left out.")] | None = None
 
 
 class PartQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -56,6 +56,7 @@ from goodanalytics.web.api.operations import (
     read_json,
     read_query,
 )
+from goodanalytics.web.links.qr import short_url
 
 UNKNOWN = "No link of this workspace has this id."
 MAX_LINK_BODY = 256 * 1024  # bytes; fifty rules with a hundred words each
@@ -71,12 +72,12 @@ class _Items(msgspec.Struct, forbid_unknown_fields=True):
 async def list_links(call: Call) -> Response:
     """Links, the newest first."""
     query = read_query(call.request, LinkQuery)
-    wanted = {name: getattr(query, name) for name in query.__struct_fields__ if name != "archived"}
     found = await call.room.links.list(
-        **wanted,
-        archived={"false": False, "true": True, "all": None}[query.archived],
+        search=query.search, sort=query.sort, domain=query.domain, tag=query.tag, folder=query.folder,
+        partner_id=query.partner_id, archived={"false": False, "true": True, "all": None}[query.archived],
+        period=period_of(query.since, query.until, call.now), limit=query.limit, cursor=query.cursor,
         workspace_id=call.workspace_id,
-    )
+    )  # fmt: skip
     return answer(page([_json(call, link) for link in found.items], found.next_cursor))
 
 
@@ -238,7 +239,7 @@ async def _link(call: Call) -> Link:
 
 
 def _json(call: Call, link: Link) -> dict[str, Any]:
-    return link_json(link, call.room.links.short_url(link))
+    return link_json(link, short_url(call.room.config, link, is_secure=call.request.url.scheme == "https"))
 
 
 def _who(call: Call) -> dict[str, Any]:
@@ -256,7 +257,10 @@ OPERATIONS: Sequence[Operation] = (
         path="/links",
         name="listLinks",
         summary="List links",
-        description="The newest first, unless `sort` says otherwise. Archived links are left out.",
+        description=(
+            "The newest first, unless `sort` says otherwise. Archived links are left out. Sorted by clicks of people, the links "
+            "may change their places between two pages while people click."
+        ),
         respond=list_links,
         query=LinkQuery,
         answers={200: Answer("A page of links.", LinkList)},

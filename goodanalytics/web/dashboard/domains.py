@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from goodanalytics.core.link_fields import checked_domain
 from goodanalytics.core.links import Domain, checked_android_apps, checked_ios_app_ids, checked_url
+from goodanalytics.core.own_address import prefix_of
 from goodanalytics.errors import Conflict, InvalidInput
 from goodanalytics.facade.links import Links
 from goodanalytics.store import link_lists
@@ -86,9 +87,11 @@ class DomainPages:
         return await self.links.get_domain(host, workspace_id=workspace_of(request, self.links.config))
 
     def _form(self, request: Request, domain: Domain, form: Form, status: int = 200) -> Response:
+        config = self.links.config
         shown = {
-            "asked": asked_of(request, self.links.config),
+            "asked": asked_of(request, config),
             "domain": domain,
+            "prefix": prefix_of(domain.host, config.link_domains, config.link_path),
             "form": form,
             "LABELS": LABELS,
         }

@@ -116,6 +116,8 @@ class Side:
 
     name: str
     visitors: int
+    leads: int
+    sales: int
     conversions: int
     rate: str
     spread: str
@@ -252,6 +254,8 @@ def sides(found: Experiment) -> list[Side]:
         Side(
             name=one.name,
             visitors=one.visitors,
+            leads=one.leads,
+            sales=one.sales,
             conversions=one.conversions,
             rate="–" if one.rate is None else words.percent(100 * one.rate),
             spread=(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, get_args
+from typing import Final
 from uuid import UUID
 
 from starlette.requests import Request
@@ -31,8 +31,7 @@ from goodanalytics.facade.links import Links
 from goodanalytics.facade.partners import Partners
 from goodanalytics.store import link_lists
 from goodanalytics.store.catalog import NameTaken
-from goodanalytics.store.link_reading import Sort, Wanted
-from goodanalytics.store.pages import Page
+from goodanalytics.store.link_lists import Sort
 from goodanalytics.web.dashboard import asked as asking
 from goodanalytics.web.dashboard import forms, link_form, link_words, rendering
 from goodanalytics.web.dashboard import link_figures as figures
@@ -47,14 +46,17 @@ CHANGES_ON_PAGE: Final = 20
 PARTNERS_OFFERED: Final = 200
 MAX_FORM: Final = 256 * 1024  # bytes; fifty rules with a hundred words each
 
-SORTS: Final[Mapping[str, str]] = {
-    "clicks": "Most clicks",
+SORTS: Final[Mapping[Sort, str]] = {
+    "-clicks": "Most clicks",
     "-created_at": "Newest",
     "created_at": "Oldest",
     "-updated_at": "Last changed",
     "key": "A to Z",
     "-key": "Z to A",
 }
+MOST_CLICKS: Final[Sort] = "-clicks"
+"""The order unless another one is asked for."""
+
 ARCHIVED: Final[Mapping[str, bool | None]] = {"": False, "yes": True, "all": None}
 
 Respond = Callable[[Request], Awaitable[Response]]
@@ -90,9 +92,8 @@ class LinkPages:
         """Links with their figures, searched and sorted."""
         asked, typed = self._asked(request), asking.first_of(request.query_params.multi_items())
         told = {name: text(typed.get(name, "")) for name in ("search", "folder", "tag")}
-        sort, archived = typed.get("sort") or "clicks", typed.get("archived", "")
-        if sort not in SORTS:
-            raise InvalidInput(f"{sort!r:.80} is no order. Use one of: {', '.join(SORTS)}", where="sort")
+        archived = typed.get("archived", "")
+        sort = _order(typed.get("sort") or MOST_CLICKS)
         if archived not in ARCHIVED:
             raise InvalidInput(
                 f"{archived!r:.80} is not known. Use yes or all, or leave it out", where="archived"
@@ -100,17 +101,17 @@ class LinkPages:
         after = typed.get("after") or None
         workspace_id = self._workspace(request)
         partner = await self._partner(request, typed["partner"]) if typed.get("partner") else None
-        wanted = Wanted(
+        found = await self.links.list(
             search=told["search"], folder=told["folder"], tag=told["tag"], archived=ARCHIVED[archived],
-            partner_id=partner.id if partner else None,
+            partner_id=partner.id if partner else None, sort=sort, period=asked.period if sort == MOST_CLICKS else None,
+            limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id,
         )  # fmt: skip
-        found = await self._page(asked, wanted, sort, after, workspace_id)
         totals = await self.links.totals(found.items, period=asked.period, workspace_id=workspace_id)
         async with self.links.database.connect() as conn:
             known = await link_lists.words(conn, self.links.database.tables, workspace_id)
         chosen = {
             **told,
-            "sort": "" if sort == "clicks" else sort,
+            "sort": "" if sort == MOST_CLICKS else sort,
             "archived": archived,
             "partner": str(partner.id) if partner else "",
         }
@@ -129,24 +130,9 @@ class LinkPages:
                 "partner": partner,
                 "is_narrowed": bool(partner or archived or any(told.values())),
                 "known": known,
-                "SORTS": SORTS,
+                "SORTS": {"" if order == MOST_CLICKS else order: name for order, name in SORTS.items()},
             },
         )
-
-    async def _page(
-        self, asked: Asked, wanted: Wanted, sort: str, after: str | None, workspace_id: UUID
-    ) -> Page[Link]:
-        for known in get_args(Sort):
-            if sort == known:
-                return await self.links.list(
-                    search=wanted.search, folder=wanted.folder, tag=wanted.tag, archived=wanted.archived,
-                    partner_id=wanted.partner_id, sort=known, limit=LINKS_ON_PAGE, cursor=after, workspace_id=workspace_id,
-                )  # fmt: skip
-        async with self.links.database.connect() as conn:
-            return await link_lists.by_clicks(
-                conn, self.links.database.tables, workspace_id, wanted,
-                period=asked.period, limit=LINKS_ON_PAGE, after=after,
-            )  # fmt: skip
 
     async def link(self, request: Request) -> Response:
         """Everything about one link."""
@@ -404,6 +390,13 @@ def workspace_of(request: Request, config: Config) -> UUID:
 def form_of(typed: Mapping[str, str]) -> dict[str, str]:
     """What was *typed*, with the ends of lines that everybody but a browser writes."""
     return {name: value.replace("\r\n", "\n") for name, value in typed.items()}
+
+
+def _order(typed: str) -> Sort:
+    for known in SORTS:
+        if typed == known:
+            return known
+    raise InvalidInput(f"{typed!r:.80} is no order. Use one of: {', '.join(SORTS)}", where="sort")
 
 
 UNKNOWN_PARTNER: Final = "There is no such partner in this workspace."

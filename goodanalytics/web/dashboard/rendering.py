@@ -104,6 +104,7 @@ def _templates() -> Environment:
     )
     made.filters.update(
         amounts=words.amounts,
+        as_written=words.as_written,
         clock=words.clock,
         count=words.count,
         country=words.country,

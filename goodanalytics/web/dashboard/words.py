@@ -16,6 +16,8 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
+
 from goodanalytics.core.places import Place
 from goodanalytics.core.sources import Source
 from goodanalytics.core.visitors import Visitor
@@ -120,6 +122,16 @@ def money(cents: int, currency: str) -> str:
     whole, left = divmod(abs(cents), 10**digits)
     fraction = f".{left:0{digits}}" if digits else ""
     return f"{'−' if cents < 0 else ''}{whole:,}{fraction} {currency}"
+
+
+def as_written(value: Any) -> str:
+    """
+    A value of a host's own JSON: a text as it is, anything else as JSON writes it.
+
+    >>> as_written("spring"), as_written({"n": [1, True, None]})
+    ('spring', '{"n":[1,true,null]}')
+    """
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def amounts(per_currency: Mapping[str, int]) -> list[str]:
@@ -256,6 +268,7 @@ __all__ = [
     "NOT_SET",
     "Change",
     "amounts",
+    "as_written",
     "change",
     "channel",
     "clock",

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from goodanalytics import qr
 from goodanalytics.config import Config
 from goodanalytics.core.links import KEY, Link
+from goodanalytics.core.own_address import prefix_of
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput
 from goodanalytics.web import path_below
 from goodanalytics.web.limits import Gate
@@ -194,8 +195,7 @@ def short_url(config: Config, link: Link, prefix: str | None = None, *, is_secur
         is_secure: Whether the request came by https; asked on this computer's own names only.
     """
     if prefix is None:
-        names = {link.domain, link.domain.partition(":")[0]}
-        prefix = config.link_path if names.isdisjoint(config.link_domains) else ""
+        prefix = prefix_of(link.domain, config.link_domains, config.link_path)
     scheme = "https" if is_secure or not _OWN_NAMES.fullmatch(link.domain) else "http"
     return f"{scheme}://{link.domain}{prefix}/{link.key}"
 
