@@ -1,7 +1,8 @@
 """
 Conversions: written with the touches that had led to them, found again when they are given back, and adopted.
 
-A batch without conversions costs no statement here, one with any number of them costs one.
+A batch without conversions costs no statement here, one with any number of them costs one, and one more where it gives back
+what it sells: a refund has the touches of its sale, which has to be there before.
 
 A conversion without touches is unattributed: nobody knows yet whose visit earned it, as with an order by telephone. When its
 person turns out to be somebody whose visits are known (their rows become one person), it is adopted: it takes the touches
@@ -10,7 +11,7 @@ that came before it, and is told to the platforms then. Where that is undone, it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -159,9 +160,7 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
     """
     news = News([], [])
     if plan.conversions:
-        rows = as_json([row_of(c, people, config) for c in plan.conversions])
-        found = await run(conn, insert(t), rows=rows)
-        news = news_of(plan, {(row.workspace_id, row.event_id): row.touches for row in found})
+        news = news_of(plan, await _write(conn, t, people, plan.conversions, config))
     if people.merges:
         joined = {
             frozenset(
@@ -171,6 +170,28 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
         }  # fmt: skip
         news.told.extend(await adopt(conn, t, joined, config.clock()))
     return news
+
+
+async def _write(
+    conn: AsyncConnection, t: Tables, people: People, found: Sequence[Converted], config: Config
+) -> dict[RowKey, int]:
+    """How many touches each has, now that all are written."""
+    reporting: dict[RowKey, tuple[int | None, str | None]] = {}
+    touches_of: dict[RowKey, int] = {}
+    for is_late in (False, True):
+        rows = []
+        for c in found:
+            if (c.sale is not None and c.sale.is_new) is not is_late:
+                continue
+            if c.sale is not None and is_late:
+                c.sale.reporting_cents, c.sale.reporting_currency = reporting[c.sale.workspace_id, c.sale.id]
+            row = row_of(c, people, config)
+            reporting[c.hit.workspace_id, c.hit.id] = row["reporting_cents"], row["reporting_currency"]
+            rows.append(row)
+        if rows:
+            written = await run(conn, insert(t), rows=as_json(rows))
+            touches_of |= {(row.workspace_id, row.event_id): row.touches for row in written}
+    return touches_of
 
 
 def news_of(plan: Plan, touches: Mapping[RowKey, int]) -> News:
