@@ -24,6 +24,7 @@ import msgspec
 from goodanalytics.core.attribution import Credit, Model, Touch, credit
 from goodanalytics.core.currencies import decimals
 from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.orders import Place
 
 KINDS: Final = frozenset({EventType.LEAD, EventType.SALE, EventType.REFUND})
 
@@ -60,6 +61,7 @@ class Sale:
     reporting_cents: int | None = None
     reporting_currency: str | None = None
     refunded_cents: int = 0
+    place: Place = "website"
     event: Mapping[str, Any] = field(default_factory=dict)
     is_new: bool = False
 
@@ -123,6 +125,7 @@ class Sales:
                 key=hit.key,
                 amount_cents=hit.amount_cents or 0,
                 currency=hit.currency,
+                place=hit.place,
                 is_new=True,
             )
 
@@ -131,7 +134,7 @@ class Sales:
         return None if hit.sale_id is None else self._known.get((hit.workspace_id, hit.sale_id))
 
     def take(self, hit: Hit) -> Hit | str:
-        """*hit*, a refund, with the amount that it gives back; or why it cannot be."""
+        """*hit*, a refund, with the amount that it gives back and where its order was placed; or why it cannot be."""
         sale = self.of(hit)
         reason = refusal(sale, hit)
         if sale is None or reason is not None:
@@ -139,7 +142,7 @@ class Sales:
         cents = sale.left_cents if hit.amount_cents is None else hit.amount_cents
         self._before[hit.id] = sale.refunded_cents
         sale.refunded_cents += cents
-        return msgspec.structs.replace(hit, amount_cents=cents, currency=sale.currency)
+        return msgspec.structs.replace(hit, amount_cents=cents, currency=sale.currency, place=sale.place)
 
     def pointed(self, hit: Hit) -> Hit:
         """*hit*, a refund that says of nobody whose it is, with the visitor of its sale, whom nobody knew before this batch."""

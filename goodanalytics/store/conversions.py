@@ -125,7 +125,7 @@ async def load_sales(
     found = await run(
         conn,
         "SELECT c.workspace_id, c.event_id, c.visitor_id, c.occurred_at, c.key, c.amount_cents, c.currency, "
-        "c.reporting_cents, c.reporting_currency, e.id IS NOT NULL AS is_kept, "
+        "c.reporting_cents, c.reporting_currency, c.place, e.id IS NOT NULL AS is_kept, "
         f"(SELECT coalesce(sum(r.amount_cents), 0) FROM {t.conversions} r "
         "WHERE r.workspace_id = c.workspace_id AND r.sale_event_id = c.event_id) AS refunded_cents, "
         f"{event} FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, event_id uuid) "
@@ -146,6 +146,7 @@ async def load_sales(
             reporting_cents=row.reporting_cents,
             reporting_currency=row.reporting_currency,
             refunded_cents=int(row.refunded_cents),
+            place=row.place,
             event={name: row._mapping[name] for name in PLACED} if row.is_kept else {},
         )
         for row in found

@@ -134,6 +134,14 @@ class TestRefund:
         }
         assert await ltv(analytics, visitor) == {"EUR": 1000}
 
+    async def test_a_refund_was_placed_where_its_order_was(self, analytics):
+        """A platform that wants a browser with what a website sold wants none with what is given back of a call's order."""
+        visitor = await analytics.resolve({"email": "ada@shop.test"})
+        await analytics.sale(visitor, amount_cents=4900, currency="EUR", key="o-1", place="phone")
+        await analytics.refund("o-1", 900)
+
+        assert [c.place for c in await rows(analytics)] == ["phone", "phone"]
+
     async def test_a_refund_changes_no_visit_and_no_status(self, analytics):
         """It is not something that the person did: visits stay as they were, and who bought once is a customer."""
         visitor = await visit(analytics, "b")
@@ -238,7 +246,7 @@ class TestRefund:
         hits = [
             Hit(
                 id=config.new_id(), workspace_id=UUID(int=21), received_at=now, occurred_at=now + timedelta(minutes=n),
-                event_type=EventType(kind), origin="server", trusted=True, signals=said, amount_cents=cents, currency="USD",
+                event_type=EventType(kind), origin="server", trusted=True, signals=said, place="store" if kind == "sale" else "website", amount_cents=cents, currency="USD",
                 url="https://shop.test/?utm_source=ads&fbclid=F1",
             )
             for n, (kind, cents) in enumerate(
