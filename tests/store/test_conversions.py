@@ -116,6 +116,22 @@ def sources(conversion) -> list[str]:
     return [touch["source"].get("platform", "direct") for touch in conversion.touches]
 
 
+async def test_a_page_may_know_the_id_before_the_sale_is_told(analytics):
+    """What a pixel is given is what platforms hear from us; a lead of the same key is another event."""
+    await listen(analytics)
+    visitor = await visit(analytics, "b", "https://shop.test/?fbclid=F1", client=Client(user_agent=MACHINE))
+    known = [analytics.event_id(kind, "o-1") for kind in ("lead", "sale")]
+    told = [
+        await analytics.lead(visitor, key="o-1"),
+        await analytics.sale(visitor, amount_cents=1, currency="EUR", key="o-1"),
+    ]
+
+    assert known == [outcome.event_id for outcome in told]
+    assert {c.event_id for c in (await queued(analytics))["meta"]} == {str(one) for one in known}
+    with pytest.raises(InvalidInput, match="key"):
+        analytics.event_id("sale", " ")
+
+
 class TestRefund:
     async def test_a_refund_takes_back_from_where_its_sale_stood(self, analytics):
         """Weeks later, and after other visits, the revenue of the sale's own source, page and visit is what goes down."""
