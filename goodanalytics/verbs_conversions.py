@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,7 @@ from goodanalytics.core import bounds, said
 from goodanalytics.core import consent as consents
 from goodanalytics.core.bounds import Property
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.hits import EventType, Hit, Signals
+from goodanalytics.core.hits import EventType, Hit, Signals, id_for_key
 from goodanalytics.core.orders import Item, Place, Reason
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.remembered import pixel_cookies
@@ -174,6 +174,20 @@ class ConversionVerbs(Verbs):
         if outcome.status == "refused":
             raise Conflict(f"The refund of {named} cannot be: {outcome.reason}")
         return outcome
+
+    def event_id(self, kind: Literal["lead", "sale"], key: str, *, workspace_id: UUID | None = None) -> UUID:
+        """
+        The id under which ad platforms hear of the lead or sale of *key*, also before it is told, whoever tells it.
+
+        Give it to the platform's own pixel on your page (Meta's `eventID`, TikTok's `event_id`), and both count as one.
+
+        Raises:
+            InvalidInput: *key* cannot be one, or *kind* is another.
+        """
+        if kind not in ("lead", "sale"):
+            raise InvalidInput(f"kind is {kind!r}; write 'lead' or 'sale'", where="kind")
+        said.key(key)
+        return id_for_key(workspace_id or self.config.workspace, kind, key)
 
     async def _convert(
         self,

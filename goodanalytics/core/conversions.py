@@ -24,6 +24,7 @@ import msgspec
 from goodanalytics.core.attribution import Credit, Model, Touch, credit
 from goodanalytics.core.currencies import decimals
 from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.orders import Place
 
 KINDS: Final = frozenset({EventType.LEAD, EventType.SALE, EventType.REFUND})
 
@@ -47,6 +48,7 @@ class Sale:
         reporting_cents: `None` where no rate was known.
         refunded_cents: By all refunds so far.
         event: Its columns of `PLACED`; empty when the event is no longer kept.
+        is_new: Whether it is of the batch at hand, and so not written yet.
     """
 
     workspace_id: UUID
@@ -59,7 +61,9 @@ class Sale:
     reporting_cents: int | None = None
     reporting_currency: str | None = None
     refunded_cents: int = 0
+    place: Place = "website"
     event: Mapping[str, Any] = field(default_factory=dict)
+    is_new: bool = False
 
     @property
     def left_cents(self) -> int:
@@ -107,15 +111,30 @@ class Sales:
     """The sales that refunds of a batch take back, and what is left of each as the batch goes on."""
 
     def __init__(self, known: Mapping[tuple[UUID, UUID], Sale]) -> None:
-        self._known = known
+        self._known = dict(known)
         self._before: dict[UUID, int] = {}
+
+    def note(self, hit: Hit, visitor_id: UUID) -> None:
+        """Let what comes after *hit* in the batch give it back, if it is a sale that counts; *visitor_id* is its row."""
+        if hit.event_type is EventType.SALE and is_conversion(hit):
+            self._known[hit.workspace_id, hit.id] = Sale(
+                workspace_id=hit.workspace_id,
+                id=hit.id,
+                visitor_id=visitor_id,
+                occurred_at=hit.occurred_at,
+                key=hit.key,
+                amount_cents=hit.amount_cents or 0,
+                currency=hit.currency,
+                place=hit.place,
+                is_new=True,
+            )
 
     def of(self, hit: Hit) -> Sale | None:
         """The sale that *hit*, a refund, takes back."""
         return None if hit.sale_id is None else self._known.get((hit.workspace_id, hit.sale_id))
 
     def take(self, hit: Hit) -> Hit | str:
-        """*hit*, a refund, with the amount that it gives back; or why it cannot be."""
+        """*hit*, a refund, with the amount that it gives back and where its order was placed; or why it cannot be."""
         sale = self.of(hit)
         reason = refusal(sale, hit)
         if sale is None or reason is not None:
@@ -123,7 +142,16 @@ class Sales:
         cents = sale.left_cents if hit.amount_cents is None else hit.amount_cents
         self._before[hit.id] = sale.refunded_cents
         sale.refunded_cents += cents
-        return msgspec.structs.replace(hit, amount_cents=cents, currency=sale.currency)
+        return msgspec.structs.replace(hit, amount_cents=cents, currency=sale.currency, place=sale.place)
+
+    def pointed(self, hit: Hit) -> Hit:
+        """*hit*, a refund that says of nobody whose it is, with the visitor of its sale, whom nobody knew before this batch."""
+        sale = self.of(hit)
+        if sale is None or not sale.is_new or hit.signals.visitor_id is not None:
+            return hit
+        return msgspec.structs.replace(
+            hit, signals=msgspec.structs.replace(hit.signals, visitor_id=sale.visitor_id)
+        )
 
     def placed(self, hit: Hit, events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Where *hit*, a refund, stands: where its sale stands, which may be among the *events* of this batch."""

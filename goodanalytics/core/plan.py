@@ -59,8 +59,10 @@ def decide(
         given = sales.take(hit)
         if isinstance(given, str):
             return hit, None, Outcome(hit.id, "refused", reason=given)
-        hit = given
+        hit = given if offered else sales.pointed(given)
     taken = people.take(hit, offered)
+    if taken is not None and not hit.quiet:
+        sales.note(hit, taken.visitor_id)
     return hit, taken, outcome(hit, taken)
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import exists, select, text
 
-from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.hits import Hit
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import Link
 from goodanalytics.core.partners import Commission
@@ -145,19 +145,13 @@ class _Chunk:
 
 
 def _chunks(hits: Sequence[Hit], newest: datetime) -> Iterator[_Chunk]:
-    """
-    *hits* in their order, in parts that are processed one after the other; what happened in the *newest* time begins a part.
-
-    So does a refund whose sale would be in the same one: as with any host, a sale is there before it can be given back.
-    """
+    """*hits* in their order, in parts that are processed one after the other; what happened in the *newest* time begins a part."""
     older = sum(hit.occurred_at < newest for hit in hits)
-    start, sales = 0, set[UUID]()
-    for end, hit in enumerate(hits):
-        if end > start and (end in (older, start + CHUNK) or hit.sale_id in sales):
+    start = 0
+    for end in range(1, len(hits)):
+        if end in (older, start + CHUNK):
             yield _Chunk(hits[start:end], is_first_of_newest=start == older)
-            start, sales = end, set()
-        if hit.event_type is EventType.SALE:
-            sales.add(hit.id)
+            start = end
     yield _Chunk(hits[start:], is_first_of_newest=start == older)
     if older == len(hits):
         yield _Chunk((), is_first_of_newest=True)

@@ -1,7 +1,8 @@
 """
 Conversions: written with the touches that had led to them, found again when they are given back, and adopted.
 
-A batch without conversions costs no statement here, one with any number of them costs one.
+A batch without conversions costs no statement here, one with any number of them costs one, and one more where it gives back
+what it sells: a refund has the touches of its sale, which has to be there before.
 
 A conversion without touches is unattributed: nobody knows yet whose visit earned it, as with an order by telephone. When its
 person turns out to be somebody whose visits are known (their rows become one person), it is adopted: it takes the touches
@@ -10,7 +11,7 @@ that came before it, and is told to the platforms then. Where that is undone, it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -124,7 +125,7 @@ async def load_sales(
     found = await run(
         conn,
         "SELECT c.workspace_id, c.event_id, c.visitor_id, c.occurred_at, c.key, c.amount_cents, c.currency, "
-        "c.reporting_cents, c.reporting_currency, e.id IS NOT NULL AS is_kept, "
+        "c.reporting_cents, c.reporting_currency, c.place, e.id IS NOT NULL AS is_kept, "
         f"(SELECT coalesce(sum(r.amount_cents), 0) FROM {t.conversions} r "
         "WHERE r.workspace_id = c.workspace_id AND r.sale_event_id = c.event_id) AS refunded_cents, "
         f"{event} FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, event_id uuid) "
@@ -145,6 +146,7 @@ async def load_sales(
             reporting_cents=row.reporting_cents,
             reporting_currency=row.reporting_currency,
             refunded_cents=int(row.refunded_cents),
+            place=row.place,
             event={name: row._mapping[name] for name in PLACED} if row.is_kept else {},
         )
         for row in found
@@ -159,9 +161,7 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
     """
     news = News([], [])
     if plan.conversions:
-        rows = as_json([row_of(c, people, config) for c in plan.conversions])
-        found = await run(conn, insert(t), rows=rows)
-        news = news_of(plan, {(row.workspace_id, row.event_id): row.touches for row in found})
+        news = news_of(plan, await _write(conn, t, people, plan.conversions, config))
     if people.merges:
         joined = {
             frozenset(
@@ -171,6 +171,28 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
         }  # fmt: skip
         news.told.extend(await adopt(conn, t, joined, config.clock()))
     return news
+
+
+async def _write(
+    conn: AsyncConnection, t: Tables, people: People, found: Sequence[Converted], config: Config
+) -> dict[RowKey, int]:
+    """How many touches each has, now that all are written."""
+    reporting: dict[RowKey, tuple[int | None, str | None]] = {}
+    touches_of: dict[RowKey, int] = {}
+    for is_late in (False, True):
+        rows = []
+        for c in found:
+            if (c.sale is not None and c.sale.is_new) is not is_late:
+                continue
+            if c.sale is not None and is_late:
+                c.sale.reporting_cents, c.sale.reporting_currency = reporting[c.sale.workspace_id, c.sale.id]
+            row = row_of(c, people, config)
+            reporting[c.hit.workspace_id, c.hit.id] = row["reporting_cents"], row["reporting_currency"]
+            rows.append(row)
+        if rows:
+            written = await run(conn, insert(t), rows=as_json(rows))
+            touches_of |= {(row.workspace_id, row.event_id): row.touches for row in written}
+    return touches_of
 
 
 def news_of(plan: Plan, touches: Mapping[RowKey, int]) -> News:

@@ -1,5 +1,5 @@
 """
-The tracker's endpoints: `POST /event`, `POST /click`, `GET /pixel.gif`, and the script itself.
+The tracker's endpoints: `POST /event`, `POST /click`, `POST /deny`, `POST /reset`, `GET /pixel.gif`, and the script itself.
 
     POST /event → reading.visit_of → core.beacons.read_beacon → tokens → log.append → 202
 
@@ -29,7 +29,8 @@ from goodanalytics.config import Config
 from goodanalytics.core import repetition, tokens, urls
 from goodanalytics.core.beacons import Claim, Edge, Refused, own_id, read_beacon, refusals_text
 from goodanalytics.core.bounds import MAX_ID, MAX_TEXT, MAX_URL, text, unreadable, uuid_or_none
-from goodanalytics.core.hits import EventType, Hit, Signals, id_for_key
+from goodanalytics.core.consent import DENIED
+from goodanalytics.core.hits import Client, EventType, Hit, Signals, id_for_key
 from goodanalytics.core.identity import stands_for_nobody
 from goodanalytics.errors import Busy, DatabaseUnavailable, GoodAnalyticsError
 from goodanalytics.ingest import is_excluded
@@ -80,6 +81,7 @@ class Tracker:
         self._endpoints: dict[str, tuple[str, Endpoint]] = {
             EVENT: ("POST", self._event),
             "/t/click": ("POST", self._click),
+            "/t/deny": ("POST", self._deny),
             "/t/reset": ("POST", self._reset),
             "/t/pixel.gif": ("GET", self._pixel),
         }
@@ -240,6 +242,31 @@ class Tracker:
         response.headers["X-GoodAnalytics"] = visit.accepted
         for value in cookies_for(visit) if visit.is_new else ():
             response.headers.append("set-cookie", value)
+        return response
+
+    async def _deny(self, visit: Visit, _scope: Scope, _receive: Receive) -> Response:
+        """
+        Take a browser's no: what waits for ad platforms of its person is not sent.
+
+        The hit says nothing else, neither address nor machine, and counts nothing. Of a browser that nobody knows nothing waits. A
+        privacy signal keeps nobody from saying no.
+        """
+        response = Response(status_code=204, headers={"Cache-Control": "no-store"})
+        if visit.is_new or visit.refusal not in (None, "privacy signal"):
+            return response
+        now = self._config.clock()
+        hit = Hit(
+            id=self._config.new_id(),
+            workspace_id=visit.workspace_id,
+            received_at=now,
+            occurred_at=now,
+            event_type=EventType.ENGAGEMENT,
+            origin="browser",
+            signals=Signals(anonymous_id=visit.anonymous_id),
+            client=Client(bot=visit.client.bot, bot_version=visit.client.bot_version),
+            consent=DENIED,
+        )
+        await self._log.append([hit])
         return response
 
     async def _reset(self, visit: Visit, _scope: Scope, _receive: Receive) -> Response:

@@ -553,20 +553,26 @@ async def test_opt_out_is_remembered(page: Page, site: Site) -> None:
 
 
 async def test_consent_comes_first(page: Page, site: Site) -> None:
-    """Without consent nothing is sent or stored and the click stays in the address; consent starts, its end forgets."""
+    """Without consent nothing is sent or stored and the click stays in the address; consent starts, its end forgets and is told."""
     site.html = site.tag.replace("data-debug", "data-consent=false data-debug")
     await page.goto(site.url + f"/a?ga_id={CLICK}")
-    await page.evaluate("GoodAnalytics.track('before')")
+    await page.evaluate("GoodAnalytics.track('before'); GoodAnalytics.setConsent(false)")
     await site.settled(page)
-    assert (site.posts(), await cookies(page)) == ([], {})
+    assert (site.posts(), site.posts("/ga/t/deny"), await cookies(page)) == ([], [], {})
 
     await page.evaluate("GoodAnalytics.setConsent(true)")
     await site.until(lambda: len(site.events) == 1)
     assert (site.events[0]["event_type"], site.events[0]["ga_id"]) == ("pageview", CLICK)
 
-    await page.evaluate("GoodAnalytics.setConsent(false); GoodAnalytics.track('after')")
+    await page.evaluate(
+        "GoodAnalytics.setConsent(false); GoodAnalytics.track('after'); GoodAnalytics.setConsent(false)"
+    )
+    await site.until(lambda: len(site.posts("/ga/t/deny")) == 1)
     await site.settled(page)
-    assert (len(site.posts()), await cookies(page)) == (1, {})
+    assert (len(site.posts()), len(site.posts("/ga/t/deny")), await cookies(page)) == (1, 1, {})
+
+    await page.evaluate("GoodAnalytics.setConsent(true)")
+    await site.until(lambda: len(site.events) == 2)
 
 
 async def test_forget_leaves_nothing(page: Page, site: Site) -> None:

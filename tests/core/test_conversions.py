@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,32 @@ def test_a_refund_that_is_refused_makes_nobody():
 
     assert (hit, taken, outcome.status) == (asked, None, "refused")
     assert (people.made, people.rows) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("facts", "order", "becomes"),
+    [
+        pytest.param({}, (0, 1), "recorded", id="after it"),
+        pytest.param({}, (1, 0), "refused", id="before it"),
+        pytest.param({"trusted": False}, (0, 1), "refused", id="of a claim"),
+        pytest.param({"client": Client(bot="a bot")}, (0, 1), "refused", id="of a bot's"),
+        pytest.param({"event_type": EventType.LEAD}, (0, 1), "refused", id="of a lead"),
+        pytest.param({"workspace_id": UUID(int=8)}, (0, 1), "refused", id="of another workspace's"),
+        pytest.param({"quiet": True}, (0, 1), "refused", id="of what is not recorded"),
+    ],
+)
+def test_a_sale_of_the_batch_can_be_given_back_by_what_follows(facts, order, becomes):
+    """Only what counts as a sale, and only from then on; the refund lies on the row that the batch made for the sale."""
+    sold = refund(1, event_type=EventType.SALE, sale_id=None, amount_cents=500, currency="EUR", place="store")
+    batch = [msgspec.structs.replace(sold, **facts), refund(2)]
+    people, known = People(State()), Sales({})
+    decided = [decide(people, known, batch[index], ()) for index in order]
+    (hit, taken, outcome), (_, of_sale, _) = decided[order.index(1)], decided[order.index(0)]
+
+    assert outcome.status == becomes
+    if becomes == "recorded":
+        assert (hit.amount_cents, hit.currency, hit.place) == (500, "EUR", "store")
+        assert taken.visitor_id == of_sale.visitor_id
 
 
 def sales(*known: Sale) -> Sales:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -254,6 +255,26 @@ class TestConsent:
         assert await house.ask(
             "SELECT count(*) FROM dispatches WHERE reason = 'recalled' AND sealed IS NOT NULL"
         ) == [(0,)]
+
+    async def test_a_page_takes_back_what_is_queued(self, house):
+        """`setConsent(false)` tells the server: nothing of the person is sent, what was remembered goes, and no visit is counted."""
+        await house.look("a-cookie")
+        await house.sell("A1", consent=GRANTED)
+        before = await house.analytics.visitors.get(house.visitor)
+        house.clock.advance(timedelta(minutes=1))
+        transport = httpx.ASGITransport(house.analytics.tracker, root_path="/ga")
+        async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
+            answer = await client.post("/ga/t/deny", headers={"cookie": "_ga_anon=a-cookie"})
+        await house.analytics.drain()
+        after = await house.analytics.visitors.get(house.visitor)
+
+        assert answer.status_code == 204
+        assert await house.states() == {"A1": "skipped: recalled"}
+        assert [one.consent and one.consent["ad_user_data"]["value"] for one in (before, after)] == [
+            "granted",
+            "denied",
+        ]
+        assert [(one.total_events, one.total_sessions) for one in (before, after)] == [(2, 1)] * 2
 
     async def test_a_no_that_is_older_than_a_yes_takes_nothing_back(self, house):
         """The newest answer on any of their browsers counts, in whatever order answers come in."""

@@ -20,7 +20,7 @@ from goodanalytics.cli.commands import main
 PROMISED = {
     "Analytics": "from_env",
     "analytics": "wrap middleware lifespan tracker redirect qr api dashboard start stop migrate drain is_running config hooks.on "
-    "visitor resolve identify reset track lead sale refund identity_token conversion_token __aenter__ __aexit__",
+    "visitor resolve identify reset track lead sale refund event_id identity_token conversion_token __aenter__ __aexit__",
     "analytics.visitors": "get by_external_id list timeline attribution why merge unmerge forget",
     "analytics.links": "create upsert get find list update archive create_many upsert_many update_many archive_many history stats totals experiment "
     "clicks short_url set_domain get_domain domains share_urls qr import_ export",

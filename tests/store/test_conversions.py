@@ -44,11 +44,12 @@ async def analytics(engine: AsyncEngine, config: Config) -> AsyncIterator[Analyt
         yield running
 
 
-async def listen(analytics: Analytics) -> None:
+async def listen(analytics: Analytics, workspace: UUID | None = None) -> None:
     """Switch Meta on, and a webhook that wants to hear of everything."""
-    await analytics.platforms.store_credentials("meta", {"access_token": "a-secret", "pixel_id": "1"})
-    await analytics.platforms.enable("meta")
-    await analytics.webhooks.create("https://receiver.example/hooks", events=["*"])
+    here = {"workspace_id": workspace}
+    await analytics.platforms.store_credentials("meta", {"access_token": "a-secret", "pixel_id": "1"}, **here)
+    await analytics.platforms.enable("meta", **here)
+    await analytics.webhooks.create("https://receiver.example/hooks", events=["*"], **here)
 
 
 async def queued(analytics: Analytics) -> dict[str, list]:
@@ -115,6 +116,22 @@ def sources(conversion) -> list[str]:
     return [touch["source"].get("platform", "direct") for touch in conversion.touches]
 
 
+async def test_a_page_may_know_the_id_before_the_sale_is_told(analytics):
+    """What a pixel is given is what platforms hear from us; a lead of the same key is another event."""
+    await listen(analytics)
+    visitor = await visit(analytics, "b", "https://shop.test/?fbclid=F1", client=Client(user_agent=MACHINE))
+    known = [analytics.event_id(kind, "o-1") for kind in ("lead", "sale")]
+    told = [
+        await analytics.lead(visitor, key="o-1"),
+        await analytics.sale(visitor, amount_cents=1, currency="EUR", key="o-1"),
+    ]
+
+    assert known == [outcome.event_id for outcome in told]
+    assert {c.event_id for c in (await queued(analytics))["meta"]} == {str(one) for one in known}
+    with pytest.raises(InvalidInput, match="key"):
+        analytics.event_id("sale", " ")
+
+
 class TestRefund:
     async def test_a_refund_takes_back_from_where_its_sale_stood(self, analytics):
         """Weeks later, and after other visits, the revenue of the sale's own source, page and visit is what goes down."""
@@ -132,6 +149,14 @@ class TestRefund:
             ("/", "refund"): {"EUR": -4900},
         }
         assert await ltv(analytics, visitor) == {"EUR": 1000}
+
+    async def test_a_refund_was_placed_where_its_order_was(self, analytics):
+        """A platform that wants a browser with what a website sold wants none with what is given back of a call's order."""
+        visitor = await analytics.resolve({"email": "ada@shop.test"})
+        await analytics.sale(visitor, amount_cents=4900, currency="EUR", key="o-1", place="phone")
+        await analytics.refund("o-1", 900)
+
+        assert [c.place for c in await rows(analytics)] == ["phone", "phone"]
 
     async def test_a_refund_changes_no_visit_and_no_status(self, analytics):
         """It is not something that the person did: visits stay as they were, and who bought once is a customer."""
@@ -228,6 +253,61 @@ class TestRefund:
 
         with pytest.raises(NotFound):
             await analytics.refund("o-1", workspace_id=UUID(int=9))
+
+    @pytest.mark.parametrize("browser", ["b", None], ids=["of a visitor", "of nobody known"])
+    async def test_a_refund_may_be_in_the_batch_of_its_sale(self, analytics, browser):
+        """One batch, as a worker takes it when it is behind, leaves every row that one hit after the other leaves."""
+        said = Signals(anonymous_id=browser)
+        now, config = analytics.config.clock.advance(timedelta(hours=1)), analytics.config
+        hits = [
+            Hit(
+                id=config.new_id(), workspace_id=UUID(int=21), received_at=now, occurred_at=now + timedelta(minutes=n),
+                event_type=EventType(kind), origin="server", trusted=True, signals=said, place="store" if kind == "sale" else "website", amount_cents=cents, currency="USD",
+                url="https://shop.test/?utm_source=ads&fbclid=F1",
+            )
+            for n, (kind, cents) in enumerate(
+                [("pageview", None), ("sale", 1_001), ("refund", 333), ("refund", 700), ("refund", None), ("refund", 1)]
+            )
+        ]  # fmt: skip
+        hits[2:] = [msgspec.structs.replace(one, sale_id=hits[1].id, reason="refund") for one in hits[2:]]
+        left = []
+        for workspace, size in ((UUID(int=21), 6), (UUID(int=22), 1)):
+            await listen(analytics, workspace)
+            outcomes: list = []
+            for start in range(0, 6, size):
+                batch = [
+                    msgspec.structs.replace(h, workspace_id=workspace) for h in hits[start : start + size]
+                ]
+                if start > 1 and browser is None:
+                    # Whoever asks later learns from the sale whose it is.
+                    whose = Signals(visitor_id=outcomes[1].visitor_id)
+                    batch = [msgspec.structs.replace(one, signals=whose) for one in batch]
+                outcomes += await analytics.ingest.now(batch)
+            left.append((outcomes, await left_in(analytics, workspace, outcomes[1].visitor_id)))
+
+        assert left[0] == left[1]
+        outcomes, (person, conversions, _, _) = left[0]
+        assert [o.status for o in outcomes] == ["recorded"] * 3 + ["refused", "recorded", "refused"]
+        parts = [(c["amount_cents"], c["reporting_cents"]) for c in conversions]
+        assert (parts, person.ltv) == ([(1_001, 901), (333, 300), (668, 601)], {"USD": 0})
+
+
+async def left_in(analytics: Analytics, workspace: UUID, visitor: UUID) -> tuple:
+    """The person, and all rows of a workspace but for what differs between any two of them."""
+    own = {"workspace_id", "sealed", "target", "id"}
+    tables = [
+        sorted(
+            (
+                {name: value for name, value in row._mapping.items() if name not in own}
+                for row in await rows(analytics, table)
+                if row.workspace_id == workspace
+            ),
+            key=lambda row: (row["occurred_at"], str(row)),
+        )
+        for table in ("conversions", "events", "dispatches")
+    ]
+    person = await analytics.visitors.get(visitor, workspace_id=workspace)
+    return msgspec.structs.replace(person, workspace_id=UUID(int=0)), *tables
 
 
 class TestTransaction:

@@ -21,6 +21,8 @@ from goodanalytics.web.api import webhooks as api_webhooks
 from goodanalytics.web.api.dispatches import DispatchAnswer
 from goodanalytics.web.api.webhooks import Event
 from tests.dispatch.conftest import House, told
+from tests.standins import Honest, serving
+from tests.standins.receiver import BROKEN, Receiver
 from tests.web.telling import ADDRESS, EMAIL, TOKEN, a_shop, leaks
 
 SECRET = {"Authorization": "Bearer secret"}
@@ -41,11 +43,14 @@ async def house(database_url, config, clock) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(house.analytics.api, root_path="/ga/api")
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://shop.example/ga/api", headers=SECRET
-    ) as client:
+    async with asked(house) as client:
         yield client
+
+
+def asked(house: House) -> httpx.AsyncClient:
+    """Somebody with the secret key."""
+    transport = httpx.ASGITransport(house.analytics.api, root_path="/ga/api")
+    return httpx.AsyncClient(transport=transport, base_url="http://shop.example/ga/api", headers=SECRET)
 
 
 def key(name: str) -> dict[str, str]:
@@ -344,6 +349,31 @@ class TestWebhooks:
         assert (gone.status_code, gone.json()) == (200, {"waiting": 0})
         assert [(await client.get(url)).status_code, (await client.delete(url)).status_code] == [404, 404]
 
+    async def test_it_is_tried_out_with_a_notice_of_nothing(self, database_url, config, clock):
+        """A real receiver hears one signed notice, also while it is off; its answer is told, and nothing is kept."""
+        principals = {"secret": Principal(config.workspace, "secret", "server one")}
+        settings = dataclasses.replace(config, authenticate=lambda token, _: principals.get(token))
+        receiver = Receiver(clock)
+        with serving(receiver):
+            async with (
+                a_shop(database_url, settings, clock, webhook_networks=["127.0.0.0/8"]) as house,
+                asked(house) as client,
+            ):
+                address = f"{receiver.address}{receiver.path}"
+                made = (await client.post("/webhooks", json={"url": address})).json()
+                url, receiver.secrets = f"/webhooks/{made['id']}", [made["secret"]]
+                await client.patch(url, json={"enabled": False})
+                receiver.next(Honest(), BROKEN)
+                answers = [await client.post(f"{url}/test") for _ in range(2)]
+                after, kept = (await client.get(url)).json(), (await client.get("/dispatches")).json()["data"]
+
+        assert [answer.json() for answer in answers] == [
+            {"status": "delivered", "code": "http_200", "message": "HTTP 200"},
+            {"status": "retry", "code": "http_500", "message": "HTTP 500"},
+        ]
+        assert [notice.type for notice in receiver.told] == ["webhook.test"]
+        assert (after["enabled"], after["failing_since"], kept) == (False, None, [])
+
     async def test_what_it_was_told_is_listed_and_sent_again(self, house, client):
         """Under its target, as for any platform; with the same ids."""
         made = (await client.post("/webhooks", json={"url": ADDRESS})).json()
@@ -389,11 +419,12 @@ class TestWebhooks:
             await client.get(url, headers=other),
             await client.patch(url, headers=other, json={"enabled": False}),
             await client.post(f"{url}/secret", headers=other),
+            await client.post(f"{url}/test", headers=other),
             await client.post(f"{url}/replay", headers=other, json={}),
             await client.delete(url, headers=other),
         ]
 
-        assert [answer.status_code for answer in answers] == [404] * 5
+        assert [answer.status_code for answer in answers] == [404] * 6
         assert (await client.get("/webhooks", headers=other)).json()["data"] == []
 
 

@@ -110,6 +110,27 @@ async def test_the_browsers_own_word_is_kept_without_any_function(
     assert await logged(analytics, method, path, {"sec-gpc": "1"}) == [(event_type, DENIED)]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"respect_privacy_signals": True, "consent": asked}], ids=["signals are respected"]
+)
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param(YES, DENIED, id="whatever the host's banner says"),
+        pytest.param({"sec-gpc": "1"}, DENIED, id="a browser that is not followed"),
+        pytest.param({"cookie": "_ga_anon=abc; _ga_ignore=1"}, None, id="one of the site's own people"),
+        pytest.param({"cookie": "other=1"}, None, id="nobody that we know"),
+    ],
+)
+async def test_a_browser_that_says_no_is_taken_at_its_word(
+    analytics: Analytics, headers: dict[str, str], expected: Consent | None
+) -> None:
+    """`POST /t/deny` leaves an answer and nothing else; where nobody is known, nothing."""
+    found = await logged(analytics, "POST", "/ga/t/deny", headers)
+
+    assert found == ([] if expected is None else [(EventType.ENGAGEMENT, expected)])
+
+
 async def test_a_function_that_fails_says_nothing_and_loses_no_hit(
     analytics: Analytics, errors: list[BaseException]
 ) -> None:

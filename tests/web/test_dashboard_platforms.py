@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -17,6 +18,8 @@ from goodanalytics.facade.webhooks import EVENTS, EVERYTHING
 from goodanalytics.web.dashboard import deliveries
 from goodanalytics.web.dashboard.platforms import EVENT_NAMES
 from tests.dispatch.conftest import House, told
+from tests.standins import Honest, serving
+from tests.standins.receiver import GONE, Receiver
 from tests.web.telling import ADDRESS, TOKEN, a_shop, leaks
 
 HERE = {"sec-fetch-site": "same-origin"}
@@ -25,7 +28,7 @@ PAGES = ["/platforms", "/dispatches", "/webhooks"]
 BUTTONS = [
     "/platforms/bell/switch", "/platforms/bell/credentials", "/platforms/bell/drop", "/platforms/bell/test",
     "/dispatches/replay", "/dispatches/{id}/replay", "/webhooks", "/webhooks/{id}/change",
-    "/webhooks/{id}/secret", "/webhooks/{id}/replay", "/webhooks/{id}/delete",
+    "/webhooks/{id}/secret", "/webhooks/{id}/test", "/webhooks/{id}/replay", "/webhooks/{id}/delete",
 ]  # fmt: skip
 
 
@@ -51,9 +54,14 @@ async def house(database_url, config, clock) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def dashboard(house) -> AsyncIterator[Dashboard]:
-    transport = httpx.ASGITransport(house.analytics.dashboard, root_path="/ga/dashboard")
-    async with httpx.AsyncClient(transport=transport, base_url="https://shop.example/ga/dashboard") as client:
+    async with seen(house) as client:
         yield Dashboard(client)
+
+
+def seen(house: House) -> httpx.AsyncClient:
+    """A browser before the house's pages."""
+    transport = httpx.ASGITransport(house.analytics.dashboard, root_path="/ga/dashboard")
+    return httpx.AsyncClient(transport=transport, base_url="https://shop.example/ga/dashboard")
 
 
 def text_of(answer: httpx.Response) -> str:
@@ -319,6 +327,29 @@ async def test_a_webhook_is_changed_renewed_and_deleted(house, dashboard):
     assert gone.status_code == 303
     assert await house.analytics.webhooks.list() == []
     assert (await dashboard.press(f"{url}/delete")).status_code == 404
+
+
+async def test_a_webhook_is_tried_out(database_url, config, clock):
+    """Its card says what the receiver answered, in words; what counts for nothing is in no list."""
+    receiver = Receiver(clock)
+    with serving(receiver):
+        settings = {"dashboard_auth": lambda _: True, "webhook_networks": ["127.0.0.0/8"]}
+        async with a_shop(database_url, config, clock, **settings) as house, seen(house) as client:
+            made = await house.analytics.webhooks.create(f"{receiver.address}{receiver.path}")
+            receiver.secrets = [made.secret]
+            receiver.next(Honest(), GONE)
+            pages = [await Dashboard(client).press(f"/webhooks/{made.webhook.id}/test") for _ in range(2)]
+            (webhook,) = await house.analytics.webhooks.list()
+            unknown = await Dashboard(client).press(f"/webhooks/{UUID(int=5)}/test")
+
+    said = [
+        "It works: the test notice was taken. http_200 · HTTP 200",
+        "The receiver refused the test notice: gone · HTTP 410.",
+    ]
+    assert [text in text_of(page) for text, page in zip(said, pages, strict=True)] == [True, True]
+    assert [notice.type for notice in receiver.told] == ["webhook.test"]
+    assert (webhook.enabled, unknown.status_code) == (True, 404)
+    assert leaks(*pages) == []
 
 
 async def test_what_a_webhook_was_told_is_sent_again(house, dashboard):

@@ -92,7 +92,7 @@ class DeletedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VerdictAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the platform said of an invented sale."""
+    """What was said of an invented sale, or of a notice of nothing."""
 
     status: Status
     code: str

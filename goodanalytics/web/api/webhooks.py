@@ -23,6 +23,7 @@ from goodanalytics.facade.webhooks import WithSecret
 from goodanalytics.store.webhooks import Webhook
 from goodanalytics.web.api.dispatches import Finished, Instant, ReplayedAnswer, actor_of
 from goodanalytics.web.api.operations import Answer, Call, Operation, answer, id_of, page, read_json
+from goodanalytics.web.api.platforms import VerdictAnswer
 from goodanalytics.web.api.visitors import PageOf
 
 UNKNOWN: Final = "There is no such webhook in this workspace."
@@ -141,6 +142,12 @@ async def rotate(call: Call) -> Response:
     return answer(_with_secret(made))
 
 
+async def test(call: Call) -> Response:
+    """Send a signed notice of nothing."""
+    verdict = await call.room.webhooks.test(_id(call), workspace_id=call.workspace_id)
+    return answer(VerdictAnswer(verdict.status, verdict.code, verdict.message))
+
+
 async def replay(call: Call) -> Response:
     """Send finished notices again."""
     webhook_id = _id(call)
@@ -238,6 +245,19 @@ OPERATIONS = (
         path_types=_BY_ID,
         answers={200: Answer("The webhook, and its new secret for the only time.", WebhookWithSecret)},
         problems=_UNKNOWN,
+    ),
+    Operation(
+        method="POST",
+        path="/webhooks/{webhook_id}/test",
+        name="testWebhook",
+        summary="Try a webhook out",
+        description=(
+            "Sends a signed notice of the type `webhook.test`, also to one that is switched off. Nothing is kept, and nothing counts."
+        ),
+        respond=test,
+        path_types=_BY_ID,
+        answers={200: Answer("What the receiver said.", VerdictAnswer)},
+        problems={**_UNKNOWN, 409: "Its secret cannot be opened."},
     ),
     Operation(
         method="POST",

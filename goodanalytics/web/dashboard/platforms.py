@@ -111,6 +111,7 @@ class ToldPages:
             "/webhooks": self._create,
             "/webhooks/{webhook_id}/change": self._change,
             "/webhooks/{webhook_id}/secret": self._renew,
+            "/webhooks/{webhook_id}/test": self._ring,
             "/webhooks/{webhook_id}/replay": self._replay_webhook,
             "/webhooks/{webhook_id}/delete": self._delete,
         }
@@ -169,7 +170,7 @@ class ToldPages:
             verdict = await self.platforms.test(
                 name, press.typed.get("code", ""), workspace_id=press.workspace_id
             )
-            said = _said(verdict)
+            said = _said(verdict, "platform", "sale")
         except (InvalidInput, Conflict) as error:
             said = Said("bad", str(error))
         return Shown("platforms.html", await self._cards(press.workspace_id, {name: said}))
@@ -244,6 +245,7 @@ class ToldPages:
             "webhooks": await self.webhooks.list(workspace_id=workspace_id),
             "events": EVENT_NAMES,
             "made": None,
+            "said": {},
             "typed_url": "",
             "wrong": None,
             **more,
@@ -281,6 +283,15 @@ class ToldPages:
         await self.webhooks.update(webhook_id, actor=ACTOR, workspace_id=press.workspace_id, **changes)
         self.platforms.dispatcher.wake()
         return f"/webhooks{press.asked.href()}#{webhook_id}"
+
+    async def _ring(self, press: Press) -> Shown:
+        webhook_id = _id(press.request, "webhook_id")
+        try:
+            verdict = await self.webhooks.test(webhook_id, workspace_id=press.workspace_id)
+            said = _said(verdict, "receiver", "notice")
+        except Conflict as error:
+            said = Said("bad", str(error))
+        return Shown("webhooks.html", await self._receivers(press.workspace_id, said={webhook_id: said}))
 
     async def _replay_webhook(self, press: Press) -> str:
         webhook_id = _id(press.request, "webhook_id")
@@ -325,15 +336,16 @@ def _standing(status: PlatformStatus) -> tuple[str, str]:
     return ("Test mode", "warn") if status.test_code is not None else ("On", "good")
 
 
-def _said(verdict: Verdict) -> Said:
+def _said(verdict: Verdict, who: str, what: str) -> Said:
+    """What came of a test, in which *who* was told of an invented *what*."""
     told = " · ".join(part for part in (verdict.code, verdict.message) if part)
     if verdict.status in ("delivered", "accepted"):
-        return Said("good", f"It works: the test sale was taken.{f' {told}' if told else ''}")
+        return Said("good", f"It works: the test {what} was taken.{f' {told}' if told else ''}")
     cause = {
-        "credential": "The platform does not accept the credentials",
-        "rate_limited": "The platform asks to wait; try again later",
-        "retry": "The platform did not answer as it should; try again later",
-        "permanent": "The platform refused the test sale",
+        "credential": f"The {who} does not accept the credentials",
+        "rate_limited": f"The {who} asks to wait; try again later",
+        "retry": f"The {who} did not answer as it should; try again later",
+        "permanent": f"The {who} refused the test {what}",
     }[verdict.status]
     return Said("bad", f"{cause}{f': {told}' if told else ''}.")
 

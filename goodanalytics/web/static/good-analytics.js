@@ -40,7 +40,7 @@ deliver = () => {
   if (out) return failed && save();
   out++;
   post("/event", body).then(r => {
-    if (/429|5../.test(r.status)) return retry(r.headers.get("Retry-After"));
+    if (/429|5../.test(r.status)) return retry(r.headers.get("retry-after"));
     queue = queue.filter(e => !sent.includes(e));
     failed && save(failed = 0);
     resume();
@@ -148,17 +148,17 @@ api = {
   share: channel => emit("share", {properties: {channel}}),
   setConsent(given) {
     if (config.consent = !!given) return wake();
+    page.url && post("/deny").catch(warn).then(resume, out++);
     api.forget();
-    page = {};
-    held = [];
+    page = {}; held = [];
   },
   optOut() { write("_ga_optout", 1); api.setConsent(); },
   optIn() { write("_ga_optout"); api.setConsent(1); },
-  forget() { setClick(""); write("_ga_queue"); queue = []; },
+  forget() { setClick(); write("_ga_queue"); queue = []; },
   reset() {
     listeners.pagehide();
     left = false;
-    setClick("");
+    setClick();
     page.url && post("/reset").catch(warn).then(resume, out++);
   },
   getClickId: () => [clickId, cookie("_ga_good")].find(isUuid),
