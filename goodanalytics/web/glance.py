@@ -100,8 +100,8 @@ class Glance:
     def browser(self, headers: Headers) -> Browser | None:
         """The browser, if it is one that we know and follow."""
         header = headers.get(b"cookie", b"")
-        own = self._alone(header)
-        if own is not None:
+        own = self._single(header)
+        if own is not None and self._other(header) is None:
             return own[0].decode(), None, {}
         found = self._one_by_one(header)
         return found and found[0]
@@ -109,8 +109,8 @@ class Glance:
     def kept(self, headers: Headers) -> Kept | None:
         """What the cookie of a browser that we know and follow says, where it may be set again without quotes."""
         header = headers.get(b"cookie", b"")
-        own = self._alone(header)
-        if own is not None:
+        own = self._single(header)
+        if own is not None and self._ignore not in header:
             return own
         found = self._one_by_one(header)
         if found is None:
@@ -118,15 +118,15 @@ class Glance:
         (anonymous_id, _, _), day = found
         return (anonymous_id.encode(), day.encode()) if _unquoted(anonymous_id) else None
 
-    def _alone(self, header: bytes) -> Kept | None:
-        """Ours, out of cookies among which no other one is for us; found without looking at each of the host's."""
+    def _single(self, header: bytes) -> Kept | None:
+        """The one cookie that names the browser, of our own making; found without looking at each of the host's."""
         found = self._own(header)
         if found is None:
             return None
         start, own = found.start(), found[1]
         is_first = start == 0 or header[start - 2 : start] == b"; "
-        is_plain = is_first and header.count(self._name) == 1 and self._other(header) is None
-        return (own, found[2] or b"") if is_plain and own.strip(b"0-") else None
+        is_plain = is_first and header.count(self._name) == 1 and own.strip(b"0-")
+        return (own, found[2] or b"") if is_plain else None
 
     def _one_by_one(self, header: bytes) -> tuple[Browser, str] | None:
         """The browser and the day of its cookie."""
