@@ -110,6 +110,7 @@ class Analytics(ConversionVerbs):
         self._starting = asyncio.Lock()
         self._start = Start(self._begin, config.report)
         self._is_running = False
+        self._works = config.worker
 
     @classmethod
     def from_env(cls, prefix: str = "GOODANALYTICS_", **overrides: Any) -> Self:
@@ -123,11 +124,14 @@ class Analytics(ConversionVerbs):
 
     # Life ------------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, worker: bool | None = None) -> None:
         """
         Check the schema and begin to work. A second start does nothing.
 
         With a spool, an app also starts while the database does not answer; the rest follows when it does.
+
+        Args:
+            worker: Whether to process the log and deliver here; as `Config.worker` says when left out.
 
         Raises:
             DatabaseUnavailable: Nobody answers and there is no spool, or the database turns us away.
@@ -136,6 +140,7 @@ class Analytics(ConversionVerbs):
         async with self._starting:
             if self._is_running:
                 return
+            self._works = self.config.worker if worker is None else worker
             try:
                 await self.log.start()
                 if self.log.spool is None:
@@ -154,7 +159,7 @@ class Analytics(ConversionVerbs):
         await self.upkeep.once()
         self.upkeep.start()
         self._links.start()
-        if self.config.worker:
+        if self._works:
             self.worker.start()
             self.dispatcher.start()
 

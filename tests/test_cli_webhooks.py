@@ -117,10 +117,12 @@ async def test_one_is_added_with_a_secret_that_is_shown_once(cli, receiver, shop
     assert (made.url, (await audit(shop))[0][:2]) == (receiver.url, ("webhooks.create", "command line"))
 
 
-async def test_worker_once_also_delivers_what_is_due(cli, receiver, shop, database_url):
+@pytest.mark.parametrize("asked", [(), APP], ids=["from the environment", "the app's own"])
+async def test_worker_once_also_delivers_what_is_due(cli, receiver, shop, database_url, asked):
     """`goodanalytics worker --once` from cron is all that a small site needs."""
     await cli("add", "--event", "sale.created", stdin=f"{receiver.url}\n")
     await shop.sale(amount_cents=4900, currency="EUR")
+    sys.modules.pop("shop", None)
     env = {
         "GOODANALYTICS_DATABASE_URL": database_url,
         "GOODANALYTICS_SECRET_KEY": shop.config.secret_key,
@@ -128,7 +130,7 @@ async def test_worker_once_also_delivers_what_is_due(cli, receiver, shop, databa
         "GOODANALYTICS_WORKER": "true",
     }
 
-    once = await asyncio.to_thread(CliRunner().invoke, main, ("worker", "--once"), env=env)
+    once = await asyncio.to_thread(CliRunner().invoke, main, ("worker", "--once", *asked), env=env)
 
     assert (once.exit_code, once.output) == (0, "Processed 0 hits.\nSettled 1 dispatches.\n")
     assert len(receiver.heard) == 1

@@ -124,14 +124,19 @@ def migrate(database: str | None, schema: str, *, sql: bool) -> None:
 @main.command()
 @_database
 @_schema
+@app_option
 @click.option("--once", is_flag=True, help="Stop when the log is empty and what is due has been delivered.")
-def worker(database: str | None, schema: str, *, once: bool) -> None:
-    """Process the log and deliver conversions, in a process of its own, whatever GOODANALYTICS_WORKER says to the app."""
+def worker(database: str | None, schema: str, app: str | None, *, once: bool) -> None:
+    """
+    Process the log and deliver conversions, in a process of its own.
+
+    It works whatever GOODANALYTICS_WORKER says to the app. With --app it has the app's own hooks, rules and platforms.
+    """
 
     async def work() -> None:
-        # With --once nobody else in this process may take hits: whoever drains could not tell how many those were.
-        analytics = _analytics(_needed(database), schema=schema, worker=not once)
-        async with analytics:
+        async with opened(database, schema, app) as analytics:
+            # With --once nobody else in this process may take hits: whoever drains could not tell how many those were.
+            await analytics.start(worker=not once)
             if once:
                 click.echo(f"Processed {await analytics.drain()} hits.")
                 if settled := await analytics.dispatcher.deliver_due():
