@@ -158,7 +158,7 @@ async def test_a_long_report_is_cut_and_says_so(staff: Staff):
         "/links/move", {**ASKED, "text": BITLY.splitlines()[0] + "\n" + rows, "do": "look"}, 200
     )
 
-    assert len(re.findall(r'data-label="Row"', answered.text)) == moving.MOST_SHOWN
+    assert len(re.findall(r'data-label="What"', answered.text)) == moving.MOST_SHOWN
     assert "3 more rows are like this" in answered.text
 
 
