@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 from uuid import UUID
 
 import msgspec
@@ -22,17 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core.bounds import text
+from goodanalytics.core.domain_fields import DomainFields, checked_domain_fields
 from goodanalytics.core.hits import id_for_key
 from goodanalytics.core.link_fields import LinkFields, checked_domain, checked_fields
-from goodanalytics.core.links import (
-    AndroidApp,
-    Domain,
-    Link,
-    checked_android_apps,
-    checked_ios_app_ids,
-    checked_url,
-    password_hash,
-)
+from goodanalytics.core.links import Domain, Link, password_hash
 from goodanalytics.core.own_address import check_domain_leads_on, prefix_of
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput
@@ -59,17 +52,6 @@ class LinkChanges(LinkAndPlace, total=False):
     """What may be changed of a link. `None` clears."""
 
     external_id: str | None
-
-
-class DomainFields(TypedDict, total=False):
-    """What may be said of a domain; `Domain` tells what each means. `None` clears."""
-
-    root_url: str | None
-    not_found_url: str | None
-    expired_url: str | None
-    case_sensitive: bool | None
-    ios_app_ids: Sequence[str] | None
-    android_apps: Sequence[AndroidApp | Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +178,7 @@ class LinkRegistry:
             InvalidInput: A value is not usable, or leads back to the domain.
             Conflict: Two links would have the same key if case did not matter.
         """
-        name, changes = checked_domain(host), _checked_domain(fields)
+        name, changes = checked_domain(host), checked_domain_fields(fields)
 
         def changed(domain: Domain) -> Domain:
             new = msgspec.structs.replace(domain, **changes)
@@ -355,35 +337,9 @@ def _check_count(items: Sequence[object]) -> None:
         raise InvalidInput(f"There are {len(items)} links in one call; at most {MAX_MANY} are taken")
 
 
-def _checked_domain(given: DomainFields) -> dict[str, Any]:
-    unknown = sorted(set(given) - set(DomainFields.__annotations__))
-    if unknown:
-        raise InvalidInput(
-            f"{unknown[0]} is no field of a domain; {', '.join(DomainFields.__annotations__)} are",
-            where=unknown[0],
-        )
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        match name, value:
-            case "case_sensitive", bool() | None:
-                found[name] = value is not False
-            case "case_sensitive", _:
-                raise InvalidInput(f"case_sensitive is {value!r:.80}; it is true or false", where=name)
-            case "ios_app_ids", _:
-                found[name] = checked_ios_app_ids(given.get("ios_app_ids") or [])
-            case "android_apps", _:
-                found[name] = checked_android_apps(given.get("android_apps") or [])
-            case _, None:
-                found[name] = None
-            case _, _:
-                found[name] = checked_url(str(value), name)
-    return found
-
-
 __all__ = [
     "MAX_MANY",
     "MAX_PASSWORDS",
-    "DomainFields",
     "LinkAndPlace",
     "LinkChanges",
     "LinkRegistry",

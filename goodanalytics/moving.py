@@ -1,5 +1,5 @@
 """
-ACT: bring links in from another shortener or from our own export, and write all of them out.
+ACT: bring links in from another shortener or from our own export, and write all of them out, with their domains and partners.
 
     async for report in moving.bring(config, database, data, "dub"): ...   # after each batch, the same report grown
     async for piece in moving.take_out(database, workspace_id, "jsonl"): file.write(piece)
@@ -16,27 +16,33 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics import moving_terms
 from goodanalytics.config import Config
 from goodanalytics.core import moving_files, moving_own
 from goodanalytics.core.hits import id_for_key
 from goodanalytics.core.link_fields import checked_domain, checked_fields
-from goodanalytics.core.links import Link
+from goodanalytics.core.links import Domain, Link
 from goodanalytics.core.moving import Moving, Refused, understand
-from goodanalytics.core.moving_files import FileFormat, Table
+from goodanalytics.core.moving_files import FileFormat, Row, Table
 from goodanalytics.core.moving_rivals import RIVALS, Rival
 from goodanalytics.core.own_address import prefix_of
+from goodanalytics.core.partners import Partner
 from goodanalytics.errors import InvalidInput
-from goodanalytics.store import catalog, ledger, link_lookups, link_reading
+from goodanalytics.moving_terms import Outcome, Terms
+from goodanalytics.store import catalog, ledger, link_domains, link_lookups, link_reading, partners
 from goodanalytics.store.database import Database
+from goodanalytics.store.pages import Page
+
+T = TypeVar("T")
 
 BATCH: Final = 500
 SOURCES: Final = (moving_own.OWN, *RIVALS)
@@ -61,7 +67,9 @@ class Report:
         total: Rows of the file.
         done: Rows looked at so far.
         created: Links that were made, also those of *changed*.
-        already: Links that were here before; nothing was done to them.
+        domains: Domains of which the settings were taken over; out of our own export only.
+        partners: Partners who were added, likewise.
+        already: Links, domains and partners that were here before; nothing was done to them.
         changed: What is not as it was in the file; a link may have several.
         refused: Rows that became no link.
         unknown_columns: Columns that mean nothing to us.
@@ -73,6 +81,8 @@ class Report:
     total: int = 0
     done: int = 0
     created: int = 0
+    domains: int = 0
+    partners: int = 0
     already: int = 0
     changed: list[Note] = field(default_factory=list)
     refused: list[Note] = field(default_factory=list)
@@ -97,6 +107,9 @@ class _Item:
     changes: tuple[str, ...] = ()
 
 
+_Read = _Item | Terms | Refused
+
+
 async def bring(
     config: Config,
     database: Database,
@@ -111,12 +124,12 @@ async def bring(
     taken: catalog.Taken = lambda _: (),
 ) -> AsyncIterator[Report]:
     """
-    Bring in the links of a file; the report after nothing, and after each batch.
+    Bring in the links of a file, and out of our own also domains and partners; the report after nothing, and after each batch.
 
     Args:
         source: One of `SOURCES`: whose export *data* is.
-        domain: The host that all links get; each keeps its own when left out, and one without any gets the first of
-            `link_domains`.
+        domain: The host that all links get, and settings of domains stay behind; each keeps its own when left out, and one
+            without any gets the first of `link_domains`.
         dry_run: Report what would be, and leave everything as it is.
         encoding: Of a file that is not UTF-8; one of `moving_files.ENCODINGS`.
         actor: Who does it, for the links' history.
@@ -139,20 +152,21 @@ async def bring(
         new_id=config.new_id,
         taken=taken,
         prefix=lambda host: prefix_of(host, config.link_domains, config.link_path),
+        moves=source == moving_own.OWN,
     )
-    batches = [read[start : start + BATCH] for start in range(0, len(read), BATCH)]
+    terms = [one for one in read if isinstance(one, Terms)]
+    links = [one for one in read if not isinstance(one, Terms)]
+    batches = [part[start : start + BATCH] for part in (terms, links) for start in range(0, len(part), BATCH)]
     if dry_run:
         async with database.connect() as conn:
             for batch in batches:
-                _count(report, batch, await _place(conn, database, _items(batch), by(now=config.clock())))
+                _count(report, batch, await _placed(conn, database, batch, by(now=config.clock())))
                 yield report
             await conn.rollback()
         return
     for batch in batches:
         change = by(now=config.clock())
-        placed = await ledger.again(
-            database, partial(_placed, database=database, batch=_items(batch), by=change)
-        )
+        placed = await ledger.again(database, partial(_placed, database=database, batch=batch, by=change))
         _count(report, batch, placed)
         yield report
 
@@ -165,27 +179,44 @@ async def take_out(
     passwords: bool = False,
 ) -> AsyncIterator[bytes]:
     """
-    The pieces of a file of all links, archived ones too, oldest first; `bring(…, "goodanalytics")` reads it back.
+    The pieces of a file of everything about links; `bring(…, "goodanalytics")` reads it back.
+
+    All links, archived ones too, oldest first; behind them partners with their terms, and domains with their settings. CSV holds
+    the links only (`moving_own`). Clicks, leads and sales are events of visitors and not part of it.
 
     Args:
         passwords: Whether the digests of passwords are in it.
     """
     columns = (*moving_own.COLUMNS, moving_own.PASSWORD) if passwords else moving_own.COLUMNS
-    writer = moving_files.Writer(columns, kind)
-    yield writer.start()
+    writer, t = moving_files.Writer(columns, kind), database.tables
+    yield writer.start() + (b"" if kind == "csv" else writer.row(moving_own.HEADER))
+    links = partial(
+        link_reading.list_links, t=t, workspace_id=workspace_id, wanted=link_reading.Wanted(archived=None), sort="created_at"
+    )  # fmt: skip
+    async for some in _pages(database, links):
+        yield b"".join(writer.row(moving_own.row_of(link, passwords=passwords)) for link in some)
+    if kind != "csv":
+        # Behind the links, so that the partner of one that is made meanwhile is there too.
+        people = partial(partners.list_partners, t=t, workspace_id=workspace_id)
+        async for found in _pages(database, people):
+            yield b"".join(writer.row(moving_own.partner_row(partner)) for partner in found)
+        async with database.connect() as conn:
+            domains = await link_domains.list_domains(conn, t, workspace_id)
+        yield b"".join(writer.row(moving_own.domain_row(domain)) for domain in domains)
+    yield writer.end()
+
+
+async def _pages(database: Database, page: Callable[..., Awaitable[Page[T]]]) -> AsyncIterator[Sequence[T]]:
+    """What a list has, a *page* after the other, each read by a connection of its own: whoever takes it may be slow."""
     cursor: str | None = None
     while True:
         async with database.connect() as conn:
-            page = await link_reading.list_links(
-                conn, database.tables, workspace_id, link_reading.Wanted(archived=None), sort="created_at",
-                limit=200, after=cursor,
-            )  # fmt: skip
-        if page.items:
-            yield b"".join(writer.row(moving_own.row_of(link, passwords=passwords)) for link in page.items)
-        cursor = page.next_cursor
+            found = await page(conn, limit=200, after=cursor)
+        if found.items:
+            yield found.items
+        cursor = found.next_cursor
         if cursor is None:
-            break
-    yield writer.end()
+            return
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -199,7 +230,7 @@ def _reader(
     domain: str | None,
     workspace_id: UUID,
     report: Report,
-) -> Sequence[_Item | Refused]:
+) -> Sequence[_Read]:
     """The rows of *data*; columns and notes go into *report*."""
     host = None if domain is None else checked_domain(domain)
     if source == moving_own.OWN:
@@ -220,16 +251,23 @@ def _reader(
     return _once([_item(config, RIVALS[source], one, workspace_id) for one in found.links])
 
 
-def _once(read: Sequence[_Item | Refused]) -> list[_Item | Refused]:
-    """*read* with one row for each link: of several that are the same one, the first."""
-    first: dict[UUID, int] = {}
-    kept: list[_Item | Refused] = []
+def _once(read: Sequence[_Read]) -> list[_Read]:
+    """*read* with one row for each link, domain and partner: of several that are the same one, the first."""
+    first: dict[UUID | str, int] = {}
+    kept: list[_Read] = []
     for one in read:
-        row = first.setdefault(one.link.id, one.row) if isinstance(one, _Item) else None
-        if isinstance(one, _Item) and row != one.row:
-            kept.append(Refused(one.row, one.address, f"is the same link as row {row}"))
-        else:
-            kept.append(one)
+        match one:
+            case _Item():
+                kind, row = "link", first.setdefault(one.link.id, one.row)
+            case Terms(made=Domain(host=host)):
+                kind, row = "domain", first.setdefault(host, one.row)
+            case Terms(made=Partner(id=partner_id)):
+                kind, row = "partner", first.setdefault(f"partner {partner_id}", one.row)
+            case _:
+                kept.append(one)
+                continue
+        is_new = row == one.row
+        kept.append(one if is_new else Refused(one.row, one.address, f"is the same {kind} as row {row}"))
     return kept
 
 
@@ -254,44 +292,68 @@ def _item(config: Config, rival: Rival, one: Moving | Refused, workspace_id: UUI
     return _Item(one.number, one.address, link, rival.name, tuple(changes))
 
 
-def _own(
-    config: Config, table: Table, domain: str | None, workspace_id: UUID, report: Report
-) -> Sequence[_Item | Refused]:
-    known = {*moving_own.COLUMNS, moving_own.PASSWORD}
-    if missing := sorted({"id", "domain", "key", "url"} - set(table.columns)):
+def _own(config: Config, table: Table, domain: str | None, workspace_id: UUID, report: Report) -> list[_Read]:
+    headers = [row for row in table.rows if row.values.get(moving_own.KIND) == moving_own.OWN]
+    for header in headers:
+        moving_own.check_version(header.values)
+    if not headers and (missing := sorted({"id", "domain", "key", "url"} - set(table.columns))):
         raise InvalidInput(
             f"The file has no column {missing[0]}, so it is no export of ours. Whose is it? {', '.join(RIVALS)}",
             where="file",
         )
-    report.unknown_columns = [name for name in table.columns if name and name not in known]
     report.notes = list(table.notes)
-    read: list[_Item | Refused] = []
+    read: list[_Read] = []
+    unknown: set[str] = set()
+    left = 0
     for row in table.rows:
-        address = f"{row.values.get('domain') or ''}/{row.values.get('key') or ''}"[:200]
-        try:
-            if row.complaint:
-                read.append(Refused(row.number, address, row.complaint))
-                continue
-            values: Mapping[str, Any] = row.values if domain is None else {**row.values, "domain": domain}
-            read.append(
-                _Item(row.number, address, moving_own.link_of(values, workspace_id, config.link_app_schemes))
-            )
-        except InvalidInput as error:
-            read.append(Refused(row.number, address, str(error)))
+        kind = row.values.get(moving_own.KIND) or "link"
+        if kind == moving_own.OWN:
+            continue
+        if kind == "domain" and domain is not None:
+            left += 1
+            continue
+        if isinstance(kind, str) and kind in moving_own.KNOWN:
+            unknown |= row.values.keys() - moving_own.KNOWN[kind]
+        read.append(_own_row(config, row, domain, workspace_id))
+    if left:
+        report.notes.append(f"The settings of {left:,} domains stay behind, for all links go to {domain}")
+    report.unknown_columns = [name for name in table.columns if name in unknown]
     return read
+
+
+def _own_row(config: Config, row: Row, domain: str | None, workspace_id: UUID) -> _Read:
+    values = row.values if domain is None else {**row.values, "domain": domain}
+    address = f"{row.values.get('domain') or ''}/{row.values.get('key') or ''}"[:200]
+    try:
+        match row.values.get(moving_own.KIND) or "link":
+            case _ if row.complaint:
+                return Refused(row.number, address, row.complaint)
+            case "link":
+                return _Item(
+                    row.number, address, moving_own.link_of(values, workspace_id, config.link_app_schemes)
+                )
+            case "domain":
+                address = str(row.values.get("host"))[:200]
+                return Terms(row.number, address, moving_own.domain_of(row.values, workspace_id))
+            case "partner":
+                address = str(row.values.get("code"))[:200]
+                return Terms(row.number, address, moving_own.partner_of(row.values, workspace_id))
+            case kind:
+                return Refused(row.number, address, f"is a {kind!r:.80}; link, domain and partner are known")
+    except InvalidInput as error:
+        return Refused(row.number, address, str(error))
 
 
 # Placing -------------------------------------------------------------------------------------------------------------
 
 
-def _items(batch: Sequence[_Item | Refused]) -> list[_Item]:
-    return [one for one in batch if isinstance(one, _Item)]
-
-
 async def _placed(
-    conn: AsyncConnection, *, database: Database, batch: Sequence[_Item], by: catalog.Change
-) -> dict[int, catalog.Done]:
-    return await _place(conn, database, batch, by)
+    conn: AsyncConnection, database: Database, batch: Sequence[_Read], by: catalog.Change
+) -> Mapping[int, catalog.Done | Outcome]:
+    """What became of a *batch*, by its rows: of links, or of domains and partners."""
+    if terms := [one for one in batch if isinstance(one, Terms)]:
+        return await moving_terms.place(conn, database.tables, terms, by)
+    return await _place(conn, database, [one for one in batch if isinstance(one, _Item)], by)
 
 
 async def _place(
@@ -334,23 +396,31 @@ async def _known(
     return known
 
 
-def _count(report: Report, batch: Sequence[_Item | Refused], placed: Mapping[int, catalog.Done]) -> None:
+def _count(report: Report, batch: Sequence[_Read], placed: Mapping[int, catalog.Done | Outcome]) -> None:
     report.done += len(batch)
     for one in batch:
         if isinstance(one, Refused):
             report.refused.append(Note(one.number, one.address, one.reason))
             continue
-        done = placed[one.row]
-        if done.link is None:
-            report.refused.append(Note(one.row, one.address, str(done.error)))
-        elif done.status == "created":
-            report.created += 1
-            report.changed += [Note(one.row, one.address, text) for text in one.changes]
-            if done.link.key != one.link.key:
-                text = f"key {one.link.key!r} is kept as {done.link.key!r}: case does not matter on {done.link.domain}"
-                report.changed.append(Note(one.row, one.address, text))
-        else:
-            report.already += 1
+        match placed[one.row], one:
+            case catalog.Done(link=Link() as link, status="created"), _Item():
+                report.created += 1
+                report.changed += [Note(one.row, one.address, text) for text in one.changes]
+                if link.key != one.link.key:
+                    text = (
+                        f"key {one.link.key!r} is kept as {link.key!r}: case does not matter on {link.domain}"
+                    )
+                    report.changed.append(Note(one.row, one.address, text))
+            case catalog.Done(link=Link()) | "unchanged", _:
+                report.already += 1
+            case catalog.Done(error=error), _:
+                report.refused.append(Note(one.row, one.address, str(error)))
+            case "created", Terms(made=Domain()):
+                report.domains += 1
+            case "created", _:
+                report.partners += 1
+            case refusal, _:
+                report.refused.append(Note(one.row, one.address, str(refusal)))
 
 
 __all__ = ["SOURCES", "Note", "Report", "bring", "take_out"]

@@ -39,7 +39,7 @@ def dub(*rows: tuple[str, str] | tuple[str, str, str]) -> bytes:
 async def here(analytics: Analytics) -> list[Link]:
     """All links of the workspace, archived ones too, by key."""
     found = [json.loads(line) async for piece in analytics.links.export() for line in piece.splitlines()]
-    ids = [uuid.UUID(one["id"]) for one in found]
+    ids = [uuid.UUID(one["id"]) for one in found if one["kind"] == "link"]
     return sorted([await analytics.links.get(one) for one in ids], key=lambda link: link.key)
 
 
@@ -251,6 +251,165 @@ async def test_everything_that_leaves_comes_back_exactly(analytics, kind):
     assert (
         b"".join([p async for p in analytics.links.export(kind, passwords=True, workspace_id=other)]) == file
     )
+
+
+PIXEL = {
+    "root_url": "https://shop.example/",
+    "not_found_url": "https://shop.example/missing",
+    "expired_url": "https://shop.example/over",
+    "case_sensitive": False,
+    "ios_app_ids": ["ABCDE12345.com.example.app"],
+    "android_apps": [{"package_name": "com.example.app", "sha256_fingerprints": [":".join(["AB"] * 32)]}],
+}
+
+
+async def furnished(analytics: Analytics) -> None:
+    """Two domains, two partners, of whom one is closed, and a link of each."""
+    await analytics.links.set_domain("go.example", **PIXEL)
+    await analytics.links.set_domain("other.example", root_url="https://other.example/away")
+    ada = await analytics.partners.create(
+        code="Ada", name="Ada", email="ada@a.example", external_id="u1", visitor_id=uuid.uuid4(),
+        commission={"kind": "fixed", "value": 500, "currency": "EUR", "on": "lead", "window_days": 30},
+        metadata={"tier": 2},
+    )  # fmt: skip
+    bob = await analytics.partners.create(code="bob", name="Bob", commission={"value": 1_000})
+    await analytics.links.create(url="https://a.example", key="ada", partner_id=ada.id)
+    await analytics.links.create(url="https://b.example", key="bob", partner_id=bob.id)
+    await analytics.partners.close(bob)
+
+
+async def held(analytics: Analytics, workspace_id: uuid.UUID) -> dict[str, list[object]]:
+    """All links, domains and partners of a workspace, as though they were in another one."""
+    links = await analytics.links.list(archived=None, sort="key", limit=200, workspace_id=workspace_id)
+    partners = await analytics.partners.list(limit=200, workspace_id=workspace_id)
+    domains = await analytics.links.domains(workspace_id=workspace_id)
+    found = {"links": links.items, "partners": partners.items, "domains": domains}
+    return {
+        name: [msgspec.structs.replace(one, workspace_id=uuid.UUID(int=0)) for one in items]
+        for name, items in found.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+async def test_domains_and_partners_move_with_their_links(analytics, kind):
+    """Into an empty workspace: all three are equal there, the link of a closed partner too; a second time changes nothing."""
+    await furnished(analytics)
+    other = uuid.uuid4()
+    before = await held(analytics, analytics.config.workspace)
+
+    file = b"".join([piece async for piece in analytics.links.export(kind)])
+    dry = await analytics.links.import_(file, "goodanalytics", workspace_id=other, dry_run=True)
+    nothing = await held(analytics, other)
+    report = await analytics.links.import_(file, "goodanalytics", workspace_id=other)
+    again = await analytics.links.import_(file, "goodanalytics", workspace_id=other)
+
+    assert nothing == {"links": [], "partners": [], "domains": []}
+    assert dataclasses.replace(dry, is_dry_run=False) == report
+    assert (report.total, report.created, report.domains, report.partners) == (6, 2, 2, 2)
+    assert (report.refused, report.changed, report.unknown_columns) == ([], [], [])
+    assert (again.created, again.domains, again.partners, again.already) == (0, 0, 0, 6)
+    assert await held(analytics, other) == before
+    assert [len(items) for items in before.values()] == [2, 2, 2]
+
+
+async def test_what_is_here_is_not_overwritten_and_a_clash_is_told(analytics):
+    """A domain's settings and a partner's terms stay; a code that is somebody else's takes neither partner nor their link."""
+    await furnished(analytics)
+    file = b"".join([piece async for piece in analytics.links.export()])
+    other = uuid.uuid4()
+    await analytics.links.set_domain("go.example", root_url="https://mine.example/", workspace_id=other)
+    await analytics.links.create(url="https://a.example", domain="other.example", key="A", workspace_id=other)
+    mine = await analytics.partners.create(code="ADA", name="Another Ada", workspace_id=other)
+    await analytics.partners.create(code="carl", name="Carl", external_id="u1", workspace_id=other)
+
+    report = await analytics.links.import_(file, "goodanalytics", workspace_id=other)
+
+    domain = await analytics.links.get_domain("go.example", workspace_id=other)
+    assert (domain.root_url, domain.case_sensitive) == ("https://mine.example/", True)
+    assert await analytics.partners.by_code("ada", workspace_id=other) == mine
+    assert (report.created, report.domains, report.partners, report.already) == (1, 1, 1, 1)
+    assert [(note.address, note.text.partition(" ")[0]) for note in report.refused] == [
+        ("Ada", "code"),
+        ("go.example/ada", "partner_id"),
+    ]
+
+
+async def test_links_that_are_here_are_folded_by_a_domain_that_comes_or_keep_it_out(analytics):
+    """As by `set_domain`: two keys that would become one refuse the settings, and the links that are there stay."""
+    await analytics.links.set_domain("go.example", case_sensitive=False)
+    await analytics.links.set_domain("other.example", case_sensitive=False)
+    file = b"".join([piece async for piece in analytics.links.export()])
+    other = uuid.uuid4()
+    for host, key in (("go.example", "A"), ("go.example", "a"), ("other.example", "B")):
+        await analytics.links.create(url="https://a.example", domain=host, key=key, workspace_id=other)
+
+    report = await analytics.links.import_(file, "goodanalytics", workspace_id=other)
+
+    assert (report.domains, [note.address for note in report.refused]) == (1, ["go.example"])
+    kept = await analytics.links.list(sort="key", workspace_id=other)
+    assert [f"{link.domain}/{link.key}" for link in kept.items] == [
+        "go.example/A",
+        "go.example/a",
+        "other.example/b",
+    ]
+
+
+async def test_settings_of_domains_stay_behind_when_all_links_get_another(analytics):
+    """They are said of hosts that no link is on any more; the report says so."""
+    await furnished(analytics)
+    file = b"".join([piece async for piece in analytics.links.export()])
+    other = uuid.uuid4()
+
+    report = await analytics.links.import_(file, "goodanalytics", domain="new.example", workspace_id=other)
+
+    assert await analytics.links.domains(workspace_id=other) == []
+    assert (report.created, report.partners, report.refused) == (2, 2, [])
+    assert report.notes == ["The settings of 2 domains stay behind, for all links go to new.example"]
+
+
+HEADER = '{"kind":"goodanalytics","version":1}'
+STAMP = '"created_at":"2026-06-01T00:00:00Z","updated_at":"2026-06-01T00:00:00Z"'
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param(f'{{"kind":"domain","host":"a b",{STAMP}}}', "domain is", id="host"),
+        pytest.param(f'{{"kind":"domain","host":"go.example","ios_app_ids":[{{}}],{STAMP}}}', "ios_app_ids", id="list"),
+        pytest.param(
+            f'{{"kind":"domain","host":"go.example","root_url":"https://go.example/",{STAMP}}}', "root_url", id="loop"
+        ),
+        pytest.param('{"kind":"domain","host":"go.example"}', "created_at", id="no times"),
+        pytest.param(
+            '{"kind":"domain","host":"go.example","created_at":"0001-01-01T00:00:00+14:00",'
+            '"updated_at":"2026-06-01T00:00:00Z"}', "no time that can be kept", id="before all time",
+        ),
+        pytest.param(
+            f'{{"kind":"partner","id":"{uuid.UUID(int=4)}","code":"a/b","name":"A",{STAMP}}}', "code is", id="code"
+        ),
+        pytest.param(
+            f'{{"kind":"partner","id":"{uuid.UUID(int=4)}","code":"a","name":"A","commission":{{"value":10001}},{STAMP}}}',
+            "basis points", id="terms",
+        ),
+        pytest.param('{"kind":"planet"}', "is a 'planet'", id="kind"),
+        pytest.param('{"kind":["link"]}', "is a ['link']", id="kind that is none"),
+    ],
+)  # fmt: skip
+async def test_a_row_that_cannot_be_taken_is_told_by_its_number(analytics, row, reason):
+    """And nothing of it is here afterwards."""
+    report = await analytics.links.import_(f"{HEADER}\n{row}\n".encode(), "goodanalytics")
+
+    assert [(note.row, reason in note.text) for note in report.refused] == [(2, True)], report.refused
+    assert await held(analytics, analytics.config.workspace) == {"links": [], "partners": [], "domains": []}
+
+
+async def test_a_file_of_a_later_version_is_refused_and_an_empty_one_of_ours_is_not(analytics):
+    """What a later version means by its rows is not known here."""
+    with pytest.raises(InvalidInput, match="version 2; up to 1 is read here"):
+        await analytics.links.import_(b'{"kind":"goodanalytics","version":2}', "goodanalytics")
+
+    empty = b"".join([piece async for piece in analytics.links.export()])
+    assert (await analytics.links.import_(empty, "goodanalytics")).total == 0
 
 
 async def test_a_plain_export_holds_no_password_and_says_which_links_it_cannot_bring_back(analytics):

@@ -378,7 +378,11 @@ def export_links(
     *,
     with_passwords: bool,
 ) -> None:
-    """Write all links with all that is said of them, archived ones too; `links import --from goodanalytics` reads it back."""
+    """
+    Write all links, archived ones too, partners and domains; `links import --from goodanalytics` reads it back.
+
+    CSV holds the links only. Clicks are events of visitors, and no part of it.
+    """
     from goodanalytics.cli import links as cli_links  # noqa: PLC0415
 
     if with_passwords and output != "-":  # as secret as the passwords are to somebody with time

@@ -12,6 +12,7 @@ import click
 
 from goodanalytics.config import Config
 from goodanalytics.core.moving_files import MAX_BYTES, FileFormat
+from goodanalytics.core.moving_own import OWN
 from goodanalytics.moving import Note, Report, bring, take_out
 from goodanalytics.store.database import Database
 
@@ -65,8 +66,13 @@ def told(report: Report) -> list[str]:
         )
     lines += _rows("Changed", report.changed) + _rows("Refused", report.refused)
     changed = len({note.row for note in report.changed})
+    if report.domains or report.partners:
+        lines.append(
+            f"{would} in the settings of {report.domains:,} domains, and {report.partners:,} partners."
+        )
+    of = f"{report.total:,} {'rows as links' if report.source == OWN else 'links'}"
     lines.append(
-        f"{would} in {report.created:,} of {report.total:,} links, {changed:,} of them changed; {report.already:,} were here "
+        f"{would} in {report.created:,} of {of}, {changed:,} of them changed; {report.already:,} were here "
         f"already; {len(report.refused):,} {be} refused."
     )
     return lines

@@ -352,12 +352,12 @@ class Links(LinkRegistry):
         workspace_id: UUID | None = None,
     ) -> Report:
         """
-        Bring in the links of a file. A second time changes nothing.
+        Bring in the links of a file, and out of our own export also domains and partners. A second time changes nothing.
 
         Args:
             source: Whose export *data* is: `bitly`, `dub`, `kutt`, `rebrandly`, `shlink`, `shortio`, `yourls` or
                 `goodanalytics`.
-            domain: The host that all links get; each keeps its own when left out.
+            domain: The host that all links get; each keeps its own when left out. Settings of domains then stay behind.
             dry_run: Only report what would be.
             progress: Called after each batch.
 
@@ -380,7 +380,11 @@ class Links(LinkRegistry):
         self, kind: FileFormat = "jsonl", *, passwords: bool = False, workspace_id: UUID | None = None
     ) -> AsyncIterator[bytes]:
         """
-        The pieces of a file of all links, archived ones too; `import_(…, "goodanalytics")` reads it back exactly.
+        The pieces of a file of everything about links; `import_(…, "goodanalytics")` reads it back exactly.
+
+        All links, archived ones too, partners with their terms and e-mail addresses, domains with their settings; CSV has the links
+        only. In JSON each row says its `kind`, and the first the version of the form. Clicks, leads and sales are events of visitors,
+        and no part of it.
 
         Args:
             passwords: Whether the digests of passwords are in it; without, links with a password are not read back.

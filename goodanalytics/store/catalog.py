@@ -61,6 +61,7 @@ class Change:
         new_id: Makes ids, and the chance in random keys.
         taken: The keys that the host's own routes answer on a domain.
         prefix: Below which path a domain's links are served.
+        moves: Whether links come with all that they had, also a partner who is closed meanwhile.
     """
 
     workspace_id: UUID
@@ -69,6 +70,7 @@ class Change:
     new_id: Callable[[], UUID]
     taken: Taken = lambda _: ()
     prefix: Prefix = lambda _: ""
+    moves: bool = False
 
     def key(self, domain: Domain) -> str:
         """A random key."""
@@ -240,11 +242,9 @@ def _admitted(
         check_link_leads_on(link, domain, by.prefix(link.domain))
     if link.partner_id is not None and (old is None or old.partner_id != link.partner_id):
         status = partners.get(link.partner_id)
-        if status is None or status == "closed":
+        if status is None or (status == "closed" and not by.moves):
             known = "is not known" if status is None else "is closed"
-            raise InvalidInput(
-                f"partner_id is {link.partner_id}, and this partner {known}", where="partner_id"
-            )
+            raise InvalidInput(f"partner_id is {link.partner_id}, a partner who {known}", where="partner_id")
     return check_link(link)
 
 

@@ -7,12 +7,13 @@ is stored by a rule that no longer holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -87,6 +88,29 @@ async def put(
     return new
 
 
+async def add_many(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, domains: Mapping[str, Domain], now: datetime
+) -> dict[str, Literal["created", "unchanged"] | Conflict]:
+    """Write what holds for *domains*, with its times, where nothing is said yet; and what became of each, by its host."""
+    known = await hold(conn, t, workspace_id, domains.keys(), alone=True)
+    done: dict[str, Literal["created", "unchanged"] | Conflict] = {}
+    for host, domain in domains.items():
+        if known[host].created_at is not None:
+            done[host] = "unchanged"
+            continue
+        try:
+            if not domain.case_sensitive:
+                await _fold(conn, t, workspace_id, host, now)
+        except Conflict as error:
+            done[host] = error
+            continue
+        await conn.execute(insert(t.domains), domain.to_row())
+        done[host] = "created"
+    made = [(workspace_id, host, "") for host, status in done.items() if status == "created"]
+    await link_history.tell(conn, t, made)
+    return done
+
+
 async def _fold(conn: AsyncConnection, t: Tables, workspace_id: UUID, host: str, now: datetime) -> None:
     values = {"workspace_id": workspace_id, "host": host}
     in_use = "workspace_id = :workspace_id AND domain = :host AND archived_at IS NULL"
@@ -109,4 +133,4 @@ async def _fold(conn: AsyncConnection, t: Tables, workspace_id: UUID, host: str,
     )
 
 
-__all__ = ["get_many", "hold", "list_domains", "put"]
+__all__ = ["add_many", "get_many", "hold", "list_domains", "put"]

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Text, Uuid, and_, any_, func, literal, or_, select, tuple_
+from sqlalchemy import Row, Select, Uuid, and_, any_, func, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from goodanalytics.core.links import Link
 from goodanalytics.store import link_lookups
+from goodanalytics.store.database import run
 from goodanalytics.store.pages import Page, check_limit, cursor, read_cursor, read_text_cursor
 from goodanalytics.store.tables import Tables
 
@@ -79,15 +80,17 @@ async def ids_by_external_id(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, external_ids: Collection[str]
 ) -> dict[str, UUID]:
     """The links in use that the host calls so, by what it calls them."""
-    c = t.links.c
-    rows = await conn.execute(
-        select(c.external_id, c.id).where(
-            c.workspace_id == workspace_id,
-            c.archived_at.is_(None),
-            c.external_id == any_(literal(list(external_ids), ARRAY(Text))),
-        )
+    # One look into the unique index for each name. Of ANY over a table that is just being filled, without statistics yet,
+    # PostgreSQL makes a walk through all links of the workspace.
+    rows = await run(
+        conn,
+        f"SELECT asked.name, found.id FROM unnest(CAST(:names AS text[])) AS asked(name) CROSS JOIN LATERAL "
+        f"(SELECT l.id FROM {t.links} l WHERE l.workspace_id = :workspace_id AND l.external_id = asked.name "
+        "AND l.archived_at IS NULL LIMIT 1) AS found",
+        names=list(external_ids),
+        workspace_id=workspace_id,
     )
-    return {row.external_id: row.id for row in rows}
+    return {row.name: row.id for row in rows}
 
 
 async def list_links(

@@ -7,14 +7,15 @@ look like somebody else's. When it becomes known who a partner is among the visi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import func, insert, or_, select
 from sqlalchemy import update as change
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,6 +48,33 @@ async def create(conn: AsyncConnection, t: Tables, partner: Partner) -> Partner:
     except IntegrityError as error:
         raise _taken(partner, error) from error
     return partner
+
+
+async def add_many(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, partners: Sequence[Partner]
+) -> dict[UUID, Literal["created", "unchanged"] | Conflict]:
+    """Add those of *partners* whose ids are new here; and what became of each, by the id."""
+    statement = postgresql.insert(t.partners).values([one.to_row() for one in partners])
+    made = set(await conn.scalars(statement.on_conflict_do_nothing().returning(t.partners.c.id)))
+    lost = [one for one in partners if one.id not in made]
+    done: dict[UUID, Literal["created", "unchanged"] | Conflict] = dict.fromkeys(made, "created")
+    c = t.partners.c
+    found = await conn.execute(
+        select(c.id, func.lower(c.code).label("code")).where(
+            c.workspace_id == workspace_id,
+            or_(
+                c.id.in_([one.id for one in lost]), func.lower(c.code).in_([one.code.lower() for one in lost])
+            ),
+        )
+    )
+    rows = found.all()
+    ids, codes = {row.id for row in rows}, {row.code for row in rows}
+    for one in lost:
+        if one.id in ids:
+            done[one.id] = "unchanged"
+        else:
+            done[one.id] = _code_taken(one) if one.code.lower() in codes else _id_taken(one)
+    return done
 
 
 async def update(
@@ -169,11 +197,17 @@ async def _look_again(
 
 
 def _taken(partner: Partner, error: IntegrityError) -> Conflict:
-    if "partners_external_id" in str(error.orig):
-        return IdTaken(
-            f"external_id {partner.external_id!r} is another partner's. Give each partner an id of their own"
-        )
+    return _id_taken(partner) if "partners_external_id" in str(error.orig) else _code_taken(partner)
+
+
+def _id_taken(partner: Partner) -> IdTaken:
+    return IdTaken(
+        f"external_id {partner.external_id!r} is another partner's. Give each partner an id of their own"
+    )
+
+
+def _code_taken(partner: Partner) -> Conflict:
     return Conflict(f"code {partner.code!r} is another partner's, in upper or lower case. Choose another one")
 
 
-__all__ = ["IdTaken", "by_code", "create", "get", "list_partners", "update"]
+__all__ = ["IdTaken", "add_many", "by_code", "create", "get", "list_partners", "update"]

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from goodanalytics.core.link_conditions import Rule, Variant, When
-from goodanalytics.core.links import Link, password_hash
+from goodanalytics.core.links import Domain, Link, password_hash
 from goodanalytics.core.moving_files import Writer, read
-from goodanalytics.core.moving_own import COLUMNS, PASSWORD, link_of, row_of
+from goodanalytics.core.moving_own import COLUMNS, KNOWN, PASSWORD, link_of, row_of
+from goodanalytics.core.partners import Partner
 from goodanalytics.errors import InvalidInput
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -70,6 +71,14 @@ def test_the_example_has_every_field():
     defaults = {f.name: f.default for f in msgspec.structs.fields(Link) if not f.required}
 
     assert [name for name in defaults if getattr(FULL, name) == defaults[name]] == []
+
+
+@pytest.mark.parametrize(("kind", "struct"), [("link", Link), ("domain", Domain), ("partner", Partner)])
+def test_the_rows_of_each_kind_have_all_its_fields(kind, struct):
+    """But the workspace: a field that is added later is written and read, or this fails."""
+    fields = {one.name for one in msgspec.structs.fields(struct)}
+
+    assert KNOWN[kind] - {"kind", "has_password"} == fields - {"workspace_id"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])

@@ -24,7 +24,7 @@ from goodanalytics.errors import InvalidInput, NotFound
 from goodanalytics.link_registry import MAX_MANY
 from goodanalytics.store.catalog import Done
 from goodanalytics.store.link_figures import LinkStats
-from goodanalytics.web.api import problems
+from goodanalytics.web.api import moving, problems
 from goodanalytics.web.api.events import ItemProblem
 from goodanalytics.web.api.idempotency import header_key
 from goodanalytics.web.api.link_bodies import (
@@ -321,6 +321,7 @@ OPERATIONS: Sequence[Operation] = (
         },
         problems=_IN_USE,
     ),
+    *moving.OPERATIONS,  # before the paths with an id, which would take theirs
     Operation(
         method="GET",
         path="/links/{link_id}",

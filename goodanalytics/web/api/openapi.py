@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from goodanalytics.version import __version__
-from goodanalytics.web.api.operations import Operation
+from goodanalytics.web.api.operations import Answer, Operation
 from goodanalytics.web.api.problems import MEDIA_TYPE, TITLES, Problem
 
 _REF = "#/components/schemas/{name}"
@@ -37,6 +37,12 @@ _OF_BODIES: Mapping[int, str] = {
     413: "The body is too large.",
     415: "The body does not claim to be JSON.",
     422: "A value is unknown, missing or out of its bounds; `errors` says where.",
+}
+
+_OF_FILES: Mapping[int, str] = {
+    400: "The file cannot be read.",
+    413: "The file is too large.",
+    415: "The body claims to be something else than a file, or is compressed.",
 }
 
 
@@ -109,7 +115,14 @@ def _operation(operation: Operation, schema_of: Mapping[Any, dict[str, Any]]) ->
         if operation.example is not None:
             content["example"] = dict(operation.example)
         whole["requestBody"] = {"required": True, "content": {"application/json": content}}
+    elif operation.file:
+        whole["requestBody"] = {"required": True, "content": _files(operation.file)}
     return whole
+
+
+def _files(kinds: Sequence[str]) -> dict[str, Any]:
+    """A body that is a file of one of *kinds*: any text, of which no schema says more."""
+    return {kind: {"schema": {"type": "string"}} for kind in kinds}
 
 
 def _description(operation: Operation) -> str:
@@ -152,21 +165,23 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**only, **kept}
 
 
+def _content(given: Answer, schema_of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    return (
+        _files(given.file) if given.body is None else {"application/json": {"schema": schema_of[given.body]}}
+    )
+
+
 def _responses(operation: Operation, schema_of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {
         str(status): {
             "description": given.description,
-            **(
-                {}
-                if given.body is None
-                else {"content": {"application/json": {"schema": schema_of[given.body]}}}
-            ),
+            **({"content": content} if (content := _content(given, schema_of)) else {}),
         }
         for status, given in operation.answers.items()
     }
     refusals = {
         **_ALWAYS,
-        **(_OF_BODIES if operation.body is not None else {}),
+        **(_OF_BODIES if operation.body is not None else _OF_FILES if operation.file else {}),
         **(_OF_QUERIES if operation.query is not None else {}),
         **operation.problems,
     }

@@ -76,10 +76,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status that an operation answers with, and what its body holds; `None` for no body."""
+    """
+    A status that an operation answers with.
+
+    Attributes:
+        body: What its JSON holds; `None` for no JSON.
+        file: The media types of the file that it is instead.
+    """
 
     description: str
     body: type | None
+    file: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,7 @@ class Operation:
         path_types: Type of each name in *path*.
         query: A struct whose fields are the query parameters.
         body: A struct that describes the JSON body.
+        file: The media types of the file that the body is instead.
         example: A body that works as it stands, but for the ids in it.
         answers: Statuses below 400.
         problems: Statuses that only this operation answers with; the general ones are added.
@@ -111,6 +119,7 @@ class Operation:
     path_types: Mapping[str, Any] = field(default_factory=dict)
     query: type | None = None
     body: type | None = None
+    file: Sequence[str] = ()
     example: Mapping[str, Any] | None = None
     answers: Mapping[int, Answer]
     problems: Mapping[int, str] = field(default_factory=dict)
@@ -210,14 +219,24 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         Refusal: 415, it does not claim to be JSON, or is compressed; 413, it is too large.
     """
+    return await read_file(request, ("application/json",), limit)
+
+
+async def read_file(request: Request, kinds: Sequence[str], limit: int) -> bytes:
+    """
+    The bytes of a body of one of these *kinds*, at most *limit* of them.
+
+    Raises:
+        Refusal: 415, it claims to be something else, or is compressed; 413, it is too large.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind not in kinds:
         raise Refusal(
             415,
             "unsupported_media_type",
-            f"the body is {kind[:100] or 'of no named type'}; send application/json",
+            f"the body is {kind[:100] or 'of no named type'}; send {' or '.join(kinds)}",
             where="Content-Type",
-            headers={"Accept": "application/json"},
+            headers={"Accept": ", ".join(kinds)},
         )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(

@@ -50,6 +50,7 @@ from goodanalytics.web.dashboard.domains import DomainPages
 from goodanalytics.web.dashboard.figures import Figures
 from goodanalytics.web.dashboard.forms import Act, Press, Shown
 from goodanalytics.web.dashboard.links import LinkPages, Respond
+from goodanalytics.web.dashboard.moving import MovePages
 from goodanalytics.web.dashboard.partners import PartnerPages
 from goodanalytics.web.dashboard.platforms import ToldPages
 
@@ -139,6 +140,7 @@ def app(
         ),
         ("/visitors/{visitor_id}/split", {"POST": _acting(config, _splitting(config, database))}),
         *((path, {"POST": _acting(config, act)}) for path, act in told.acts.items()),
+        *MovePages(known).routes,
         *LinkPages(known).routes,
         *DomainPages(known).routes,
         *PartnerPages(Partners(config, database)).routes,

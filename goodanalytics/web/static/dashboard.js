@@ -77,6 +77,29 @@ if (linkForm) {
   document.getElementById("problems")?.focus();
 }
 
+// A file that is chosen is read into the box beside it, which the form sends. A text of another encoding is said, never guessed.
+const file = document.querySelector("input[data-into]");
+if (file) {
+  const told = document.getElementById("file-said");
+  document.getElementById("file-field").hidden = false;
+  file.addEventListener("change", async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    const box = document.getElementById(file.dataset.into);
+    box.value = "";
+    if (chosen.size > Number(file.dataset.most)) {
+      told.textContent = file.dataset.tooLarge;
+      return;
+    }
+    try {
+      box.value = new TextDecoder("utf-8", { fatal: true }).decode(await chosen.arrayBuffer());
+      told.textContent = `${chosen.name} is in the box.`;
+    } catch {
+      told.textContent = "This is no text in UTF-8. Save it as that, or use the command line with --encoding.";
+    }
+  });
+}
+
 // An open sheet closes when something else is touched, or by Escape.
 const sheet = document.querySelector("details.dates");
 if (sheet) {
