@@ -13,7 +13,7 @@ from typing import Final
 DAY: Final = r"\.[0-9]{5}"
 """What stands behind an id; until the year 2243."""
 
-DAY_SECONDS: Final = 86_400
+_SECONDS: Final = 86_400
 
 _dated = re.compile(f"(.*)({DAY})", re.DOTALL).fullmatch
 
@@ -31,7 +31,7 @@ def parted(value: str) -> tuple[str, str]:
 
 def day_of(now: datetime) -> str:
     """How the day of *now* stands in a cookie."""
-    return f".{int(now.timestamp()) // DAY_SECONDS:05}"
+    return f".{int(now.timestamp()) // _SECONDS:05}"
 
 
 def id_in(value: str | None) -> str | None:

@@ -9,11 +9,11 @@ keep a page. Where cookies live for less than `DAILY`, each document sets it aga
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Final
 
-from goodanalytics.core.browsers import DAY_SECONDS, day_of
+from goodanalytics.core.browsers import day_of
 
 if TYPE_CHECKING:
     from goodanalytics.config import Config
@@ -68,7 +68,8 @@ class Keeper:
     def __init__(self, config: Config) -> None:
         names = config.cookies
         self._clock = config.clock
-        self._midnight, self._tomorrow, self._today = 0.0, 0.0, b""
+        self._midnight = self._tomorrow = datetime.fromtimestamp(0, UTC)
+        self._today = b""
         self._is_daily = names.max_age >= DAILY
         self._name = names.anonymous.encode() + b"="
         self._reach = [
@@ -78,9 +79,9 @@ class Keeper:
     def __call__(self, anonymous_id: bytes, day: bytes, *, is_secure: bool) -> bytes:
         """For an id and a day as `Glance.kept` gives them; empty when the cookie is today's."""
         now = self._clock()
-        if not self._midnight <= (seconds := now.timestamp()) < self._tomorrow:
-            self._midnight = seconds - seconds % DAY_SECONDS
-            self._tomorrow, self._today = self._midnight + DAY_SECONDS, day_of(now).encode()
+        if not self._midnight <= now < self._tomorrow:
+            self._midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            self._tomorrow, self._today = self._midnight + timedelta(days=1), day_of(now).encode()
         if day == self._today and self._is_daily:
             return b""
         return self._name + anonymous_id + self._today + self._reach[is_secure]

@@ -42,8 +42,8 @@ Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 Kept = tuple[bytes, bytes]
 """A browser's id, and the day of its cookie as `core.browsers.parted` gives it."""
 
-_OWN: Final = rb"[A-Za-z0-9_-]{20,128}"
-"""An id like those that we make, and longer than any placeholder; unless it is all zeros, `usable` has nothing against it."""
+_OWN: Final = rb"(?![0-]+(?:[.;]|\Z))([A-Za-z0-9_-]{20,128})(" + DAY.encode() + rb")?(?=;|\Z)"
+"""An id like those that we make, longer than any placeholder and not all zeros, so that `usable` has nothing against it; and its day."""
 
 # What stands between semicolons, without quotes and blanks.
 _value = re.compile(rb"[!#-:<-~]*").fullmatch
@@ -64,9 +64,7 @@ class Glance:
         others = (self._click, self._ignore, *PIXELS)
         self._wanted = frozenset((self._anonymous, *others))
         self._name = self._anonymous + b"="
-        self._own = re.compile(
-            re.escape(self._name) + b"(" + _OWN + b")(" + DAY.encode() + b")?(?![^;])"
-        ).search
+        self._own = re.compile(b"(?:; |^)" + re.escape(self._name) + _OWN).search
         self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
         self._geo_headers = config.geo_headers
         self._has_proxies = bool(config.trusted_proxies)
@@ -121,12 +119,10 @@ class Glance:
     def _single(self, header: bytes) -> Kept | None:
         """The one cookie that names the browser, of our own making; found without looking at each of the host's."""
         found = self._own(header)
-        if found is None:
+        if found is None or header.count(self._name) != 1:
             return None
-        start, own = found.start(), found[1]
-        is_first = start == 0 or header[start - 2 : start] == b"; "
-        is_plain = is_first and header.count(self._name) == 1 and own.strip(b"0-")
-        return (own, found[2] or b"") if is_plain else None
+        own, day = found.groups(b"")
+        return own, day
 
     def _one_by_one(self, header: bytes) -> tuple[Browser, str] | None:
         """The browser and the day of its cookie."""

@@ -50,6 +50,7 @@ class House:
         self._heads: dict[str, list[tuple[str, ASGIApp]]] = defaultdict(list)
         for prefix, room in self._rooms.items():
             self._heads[_head(prefix)].append((prefix, room))
+        self._ours = (*self._rooms, *self._doors)
         self._start = start
         self._stop = stop
         self._is_started = False
@@ -71,13 +72,15 @@ class House:
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
-        await self._guest(scope, receive, send)
+        await self._host(scope, receive, self._guest.sending(scope, send))
 
     def _room(self, scope: Scope) -> tuple[ASGIApp, Scope] | None:
         """Our app for this request, with the scope as that sees it; `None` for the host's own."""
         if self._link_domains and self._is_link_domain(scope):
             return self._rooms[self._config.link_path], scope
         below = path_below(scope) if scope.get("root_path") else scope["path"]
+        if not below.startswith(self._ours):
+            return None
         if below == scope["path"] and below in self._doors:
             return self._doors[below], scope
         for prefix, room in self._heads.get(_head(below), ()):

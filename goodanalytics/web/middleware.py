@@ -27,10 +27,13 @@ class Middleware:
         self._keep = Keeper(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leave a `Visit` in the scope, and cookies on the document."""
+        """Serve the host's app, with a `Visit` in the scope and cookies on its documents."""
+        await self.app(scope, receive, self.sending(scope, send))
+
+    def sending(self, scope: Scope, send: Send) -> Send:
+        """Leave a `Visit` in the scope; by what comes back the host is to send, so that its documents carry cookies."""
         if scope["type"] != "http" or SCOPE_KEY in scope:
-            await self.app(scope, receive, send)
-            return
+            return send
         try:
             visit = scope[SCOPE_KEY] = Visit(scope, self.config)
             headers = dict(scope["headers"]) if scope["method"] == "GET" else {}
@@ -39,19 +42,18 @@ class Middleware:
             is_due = is_navigation and known != b""
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
-            await self.app(scope, receive, send)
-            return
+            return send
 
         def send_with_cookies(message: Message) -> Awaitable[None]:
             # No coroutine of its own: a page sends twice, and a stream a thousand times.
-            if message["type"] == "http.response.start" and (is_due or visit.was_resolved):
+            if (is_due or visit.was_resolved) and message["type"] == "http.response.start":
                 try:
                     _add_cookies(message, visit, known)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
                     self.config.report(error, "setting cookies")
             return send(message)
 
-        await self.app(scope, receive, send_with_cookies)
+        return send_with_cookies
 
     def _known(self, scope: Scope, headers: Headers) -> bytes | None:
         """The cookie for a browser that we know, empty where it needs none; `None` where the `Visit` is to say."""
