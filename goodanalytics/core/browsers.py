@@ -10,12 +10,9 @@ import re
 from datetime import datetime
 from typing import Final
 
-DAY: Final = r"\.[0-9]{5}"
-"""What stands behind an id; until the year 2243."""
-
 _SECONDS: Final = 86_400
 
-_dated = re.compile(f"(.*)({DAY})", re.DOTALL).fullmatch
+_dated = re.compile(r"(.*)(\.[0-9]{5})", re.DOTALL).fullmatch  # until the year 2243
 
 
 def parted(value: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def _reach(settings: Cookies, *, is_secure: bool, http_only: bool, max_age: time
 
 
 class Keeper:
-    """Says the `Set-Cookie` value that keeps a browser known, as `cookies_for` does, in a fraction of its time."""
+    """Says whether a known browser needs its cookie again and which, as `cookies_for` does, in a fraction of its time."""
 
     def __init__(self, config: Config) -> None:
         names = config.cookies
@@ -76,12 +76,14 @@ class Keeper:
             _reach(names, is_secure=secure, http_only=True, max_age=None).encode() for secure in (False, True)
         ]
 
-    def __call__(self, anonymous_id: bytes, day: bytes, *, is_secure: bool) -> bytes:
-        """For an id and a day as `Glance.kept` gives them; empty when the cookie is today's."""
+    def is_of_today(self, day: bytes) -> bool:
+        """Whether the cookie of a *day*, as `Glance.kept` gives it, need not be set again."""
         now = self._clock()
         if not self._midnight <= now < self._tomorrow:
             self._midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             self._tomorrow, self._today = self._midnight + timedelta(days=1), day_of(now).encode()
-        if day == self._today and self._is_daily:
-            return b""
+        return day == self._today and self._is_daily
+
+    def cookie(self, anonymous_id: bytes, *, is_secure: bool) -> bytes:
+        """The value for an id, as `Glance.kept` gives it; asked for after `is_of_today`."""
         return self._name + anonymous_id + self._today + self._reach[is_secure]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from goodanalytics.config import Config
 from goodanalytics.core.bounds import MAX_ID
-from goodanalytics.core.browsers import DAY, parted
+from goodanalytics.core.browsers import parted
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable
@@ -42,7 +42,7 @@ Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 Kept = tuple[bytes, bytes]
 """A browser's id, and the day of its cookie as `core.browsers.parted` gives it."""
 
-_OWN: Final = rb"(?![0-]+(?:[.;]|\Z))([A-Za-z0-9_-]{20,128})(" + DAY.encode() + rb")?(?=;|\Z)"
+_OWN: Final = rb"(?![0-]+(?:[.;]|\Z))([A-Za-z0-9_-]{20,128})(\.[0-9]{5})?(?=;|\Z)"
 """An id like those that we make, longer than any placeholder and not all zeros, so that `usable` has nothing against it; and its day."""
 
 # What stands between semicolons, without quotes and blanks.
@@ -64,7 +64,7 @@ class Glance:
         others = (self._click, self._ignore, *PIXELS)
         self._wanted = frozenset((self._anonymous, *others))
         self._name = self._anonymous + b"="
-        self._own = re.compile(b"(?:; |^)" + re.escape(self._name) + _OWN).search
+        self._own = re.compile(re.escape(self._name) + _OWN).search
         self._other = re.compile(b"(?:" + b"|".join(map(re.escape, others)) + b")=").search
         self._geo_headers = config.geo_headers
         self._has_proxies = bool(config.trusted_proxies)
@@ -88,17 +88,20 @@ class Glance:
 
     def is_plain(self, scope: Any, headers: Headers) -> bool:
         """Whether nothing in the head of the request calls for more than a glance."""
+        return not scope["query_string"] and self.is_usual(scope, headers)
+
+    def is_usual(self, scope: Any, headers: Headers) -> bool:
+        """`is_plain` whatever stands in the query."""
         return (
             self._is_open
-            and not scope["query_string"]
             and len(headers) == len(scope["headers"])  # repeated ones are to be joined
-            and self._unusual.isdisjoint(headers)
+            and headers.keys().isdisjoint(self._unusual)
         )
 
     def browser(self, headers: Headers) -> Browser | None:
         """The browser, if it is one that we know and follow."""
         header = headers.get(b"cookie", b"")
-        own = self._single(header)
+        own = self.single(header)
         if own is not None and self._other(header) is None:
             return own[0].decode(), None, {}
         found = self._one_by_one(header)
@@ -107,7 +110,7 @@ class Glance:
     def kept(self, headers: Headers) -> Kept | None:
         """What the cookie of a browser that we know and follow says, where it may be set again without quotes."""
         header = headers.get(b"cookie", b"")
-        own = self._single(header)
+        own = self.single(header)
         if own is not None and self._ignore not in header:
             return own
         found = self._one_by_one(header)
@@ -116,13 +119,14 @@ class Glance:
         (anonymous_id, _, _), day = found
         return (anonymous_id.encode(), day.encode()) if _unquoted(anonymous_id) else None
 
-    def _single(self, header: bytes) -> Kept | None:
-        """The one cookie that names the browser, of our own making; found without looking at each of the host's."""
-        found = self._own(header)
-        if found is None or header.count(self._name) != 1:
+    def single(self, cookies: bytes) -> Kept | None:
+        """What the one cookie that names the browser says, if we made it; found without looking at each of the host's."""
+        found = self._own(cookies)
+        if found is None or cookies.count(self._name) != 1:
             return None
+        start = found.start()
         own, day = found.groups(b"")
-        return own, day
+        return (own, day) if start == 0 or cookies[start - 2 : start] == b"; " else None
 
     def _one_by_one(self, header: bytes) -> tuple[Browser, str] | None:
         """The browser and the day of its cookie."""

@@ -24,7 +24,8 @@ class Middleware:
         self.app = app
         self.config = config
         self._glance = Glance(config)
-        self._keep = Keeper(config)
+        self._keeper = Keeper(config)
+        self._has_proxies = bool(config.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the host's app, with a `Visit` in the scope and cookies on its documents."""
@@ -36,10 +37,8 @@ class Middleware:
             return send
         try:
             visit = scope[SCOPE_KEY] = Visit(scope, self.config)
-            headers = dict(scope["headers"]) if scope["method"] == "GET" else {}
-            is_navigation = _asks_for_document(headers)
-            known = self._known(scope, headers) if is_navigation else None
-            is_due = is_navigation and known != b""
+            due = self._due(scope)
+            is_due = due != b""
         except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
             self.config.report(error, "reading a request")
             return send
@@ -48,27 +47,47 @@ class Middleware:
             # No coroutine of its own: a page sends twice, and a stream a thousand times.
             if (is_due or visit.was_resolved) and message["type"] == "http.response.start":
                 try:
-                    _add_cookies(message, visit, known)
+                    _add_cookies(message, visit, due)
                 except Exception as error:  # noqa: BLE001  # the host's page matters more than its statistics
                     self.config.report(error, "setting cookies")
             return send(message)
 
         return send_with_cookies
 
-    def _known(self, scope: Scope, headers: Headers) -> bytes | None:
-        """The cookie for a browser that we know, empty where it needs none; `None` where the `Visit` is to say."""
-        if not self._glance.is_plain(scope, headers) or self.config.trusted_proxies:
+    def _due(self, scope: Scope) -> bytes | None:
+        """The cookie that the answer is to carry; empty where it needs none, `None` where the `Visit` is to say."""
+        has_landed = b"ga_id=" in scope["query_string"]
+        if not has_landed and self._is_fresh(scope["headers"]):
+            return b""
+        headers = dict(scope["headers"])
+        if scope["method"] != "GET" or not _asks_for_document(headers):
+            return b""
+        # Whether a browser came to the proxy by https, is the proxy's word.
+        if has_landed or self._has_proxies or not self._glance.is_usual(scope, headers):
             return None
         kept = self._glance.kept(headers)
-        return kept and self._keep(*kept, is_secure=scope["scheme"] == "https")
+        if kept is None:
+            return None
+        anonymous_id, day = kept
+        if self._keeper.is_of_today(day):
+            return b""
+        return self._keeper.cookie(anonymous_id, is_secure=scope["scheme"] == "https")
+
+    def _is_fresh(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether the browser has had its cookie today, as on nearly all pages: nothing is to be set then, whatever it asks for."""
+        for name, value in headers:
+            if name == b"cookie":
+                kept = self._glance.single(value)
+                return kept is not None and self._keeper.is_of_today(kept[1])
+        return False
 
 
-def _add_cookies(message: Message, visit: Visit, known: bytes | None) -> None:
+def _add_cookies(message: Message, visit: Visit, due: bytes | None) -> None:
     headers = message.get("headers", ())
     if not _may_carry_cookies(headers, visit):
         return
-    if known and not visit.was_reset:
-        message["headers"] = [*headers, (b"set-cookie", known)]
+    if due and not visit.was_reset:
+        message["headers"] = [*headers, (b"set-cookie", due)]
     elif visit.refusal is None:
         added = [(b"set-cookie", value.encode("latin-1")) for value in cookies_for(visit)]
         message["headers"] = [*headers, *added]

@@ -62,10 +62,10 @@ class Visit:
         was_reset: Whether the user signed out, so that the browser starts anew.
     """
 
+    was_resolved = was_reset = False
+
     def __init__(self, scope: Scope, config: Config) -> None:
         self.config = config
-        self.was_resolved = False
-        self.was_reset = False
         # As the server gave it: a host's own middleware may write the scope anew before we are asked. Not the scope itself:
         # it holds us, and a ring of the two would wait for the garbage collector with all that a request is.
         self._headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
@@ -159,8 +159,8 @@ class Visit:
 
     @_lazy
     def cookie_day(self) -> str:
-        """The day of the browser's cookie, as `core.browsers.parted` gives it; empty when there is none."""
-        return parted(self.cookies.get(self.config.cookies.anonymous, ""))[1]
+        """The day of the cookie by which the browser is known, as `core.browsers.parted` gives it; empty when there is none."""
+        return "" if self._known is None else parted(self.cookies.get(self.config.cookies.anonymous, ""))[1]
 
     @_lazy
     def _known(self) -> str | None:

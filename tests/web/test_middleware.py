@@ -220,6 +220,30 @@ async def test_a_cookie_of_today_is_not_set_again(more: str) -> None:
     assert names(again) == ["_ga_good"]
 
 
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        pytest.param("_ga_anon=kVJz0Y3pQmC2hX7n9bLwEg.20758", [], id="of today"),
+        pytest.param(
+            "_ga_anon=kVJz0Y3pQmC2hX7n9bLwEg.20757", ["kVJz0Y3pQmC2hX7n9bLwEg.20758"], id="of yesterday"
+        ),
+        pytest.param(
+            "_ga_anon=one.20757; _ga_anon=kVJz0Y3pQmC2hX7n9bLwEg.20758", ["one.20758"], id="two of them"
+        ),
+        pytest.param(f"_ga_anon={'0' * 22}.20758", ["made-now.20758"], id="nobody's"),
+        pytest.param("x_ga_anon=kVJz0Y3pQmC2hX7n9bLwEg.20758", ["made-now.20758"], id="another's"),
+    ],
+)
+async def test_behind_a_proxy_cookies_are_as_the_browser_came(cookie: str, expected: list[str]) -> None:
+    """The proxy's word says whether it came by https; who has a cookie of today needs none either way."""
+    behind = config(trusted_proxies=["203.0.113.7"])
+    headers = DOCUMENT | {"cookie": cookie, "x-forwarded-proto": "https"}
+
+    found = [morsel(one, "_ga_anon") for one in await cookies_from(answering(), request(headers), behind)]
+
+    assert [(one.value, one["secure"]) for one in found] == [(value, True) for value in expected]
+
+
 async def test_a_short_life_begins_anew_with_each_document() -> None:
     """Where cookies live for an hour, one of today may be over before tomorrow."""
     hour = config(cookies=Cookies(max_age=timedelta(hours=1)))

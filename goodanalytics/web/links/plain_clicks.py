@@ -77,7 +77,7 @@ class PlainClicks:
         self._is_waited_for = is_waited_for
         self._lets_in = gate.lets_in
         self._glance = Glance(config)
-        self._keep = Keeper(config)
+        self._keeper = Keeper(config)
         self._is_secure: Callable[[str, str | None, bytes], bool] = lru_cache(REMEMBERED)(self._read_scheme)
         self._address: Callable[[str, bytes], str | None] = lru_cache(REMEMBERED)(
             lambda peer, forwarded: address_behind(peer_of(peer), forwarded.decode("latin-1"), config)
@@ -148,8 +148,10 @@ class PlainClicks:
         """Whose click it is, and the headers that keep them known; `None` for one who may not be followed."""
         kept = self._glance.kept(headers)
         if kept is not None:
-            value = self._keep(*kept, is_secure=is_secure)
-            return kept[0].decode(), [(b"set-cookie", value)] if value else []
+            own, day = kept
+            if self._keeper.is_of_today(day):
+                return own.decode(), []
+            return own.decode(), [(b"set-cookie", self._keeper.cookie(own, is_secure=is_secure))]
         scheme, cookies = "https" if is_secure else "http", headers.get(b"cookie", b"")
         visit = Visit({"scheme": scheme, "headers": [(b"cookie", cookies)]}, self._config)
         if visit.refusal is not None:
