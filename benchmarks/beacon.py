@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks import cost
 from benchmarks.floor import TABLE as RAW
 from benchmarks.measures import EndToEnd, Measure, Paced, Rounds, Row, Steady, Subject, ratios
 from benchmarks.rig import SCHEMA, Load, Rig
@@ -82,7 +83,7 @@ def rows(rounds: Rounds, unit: str) -> list[Row]:
     orm = "FastAPI + ORM, a transaction per request"
     return [
         row(f"durable beacon, server {unit} per request", "bare ASGI POST 204",
-            "durable@64", "bare@64", "server", 1.45),
+            "durable@64", "bare@64", "server", cost.bound(unit, 1.45)),
         row("durable beacon, requests/s at 64 connections", "Starlette POST 204 that stores nothing",
             "durable@64", "starlette@64", "rate", 1.0, at_least=True),
         row("durable beacon, requests/s at 256 connections", "Starlette POST 204 that stores nothing",

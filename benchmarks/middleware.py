@@ -6,6 +6,7 @@ The browsers have been here before, on this day; what the first page of a day co
 
 from __future__ import annotations
 
+from benchmarks import cost
 from benchmarks.measures import Rounds, Row, Steady, Subject, ratios
 from benchmarks.rig import Load, Rig
 
@@ -18,11 +19,11 @@ def start(rig: Rig) -> None:
 
 
 def rows(rounds: Rounds, unit: str) -> list[Row]:
-    cost = ratios(rounds, "page, wrapped@64", "page@64", "server")
+    taken = ratios(rounds, "page, wrapped@64", "page@64", "server")
     rate = ratios(rounds, "page, wrapped@64", "page@64", "rate")
     first = ratios(rounds, "first page of a day, wrapped@64", "page@64", "server")
     return [
-        Row(f"middleware on, server {unit} per page", "the same page without", cost, 1.18),
+        Row(f"middleware on, server {unit} per page", "the same page without", taken, cost.bound(unit, 1.18)),
         Row(
             f"middleware on, server {unit} per first page of a browser's day", "the same page without", first
         ),

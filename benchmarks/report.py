@@ -8,6 +8,7 @@ from datetime import datetime
 from importlib.metadata import version
 from statistics import median
 
+from benchmarks.cost import HAS_VALGRIND
 from benchmarks.measures import Aspect, Measure, Rounds, Row, ratios
 
 ASPECTS: tuple[tuple[Aspect, str], ...] = (
@@ -68,7 +69,13 @@ def about(unit: str, rounds: int, seconds: float, cores: Sequence[int], when: da
     counted = (
         "instructions, user and kernel, by `perf stat -p`"
         if unit == "instructions"
-        else "CPU time of the process tree, because this machine does not count instructions"
+        else "CPU time of the process tree, because this machine lets nobody count instructions from outside"
+        + (
+            "; lines marked valgrind count those of the server's own process, without the kernel, and are what bounds on "
+            "instructions are held to"
+            if HAS_VALGRIND
+            else ""
+        )
     )
     return (
         f"Written by `make bench` on {when:%Y-%m-%d}. {rounds} {'round' if rounds == 1 else 'rounds'} of {seconds:g} s for each measure, all servers up at "

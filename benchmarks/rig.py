@@ -138,7 +138,15 @@ class Rig:
     _connections: dict[str, Any] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
-    def start(self, name: str, app: str, *, ours: bool = False, prepare: Sequence[str] = ()) -> Server:
+    def start(
+        self,
+        name: str,
+        app: str,
+        *,
+        ours: bool = False,
+        prepare: Sequence[str] = (),
+        under: Sequence[str] = (),
+    ) -> Server:
         """
         Start the variant *name* with a database of its own, called the same.
 
@@ -146,6 +154,7 @@ class Rig:
             app: `module:attribute` below `benchmarks`.
             ours: Whether our schema is wanted in its database.
             prepare: Statements that make what it needs.
+            under: The command that runs it, where it is not run by itself.
         """
         if ours and TEMPLATE not in self._made:
             self._made.add(TEMPLATE)
@@ -157,7 +166,7 @@ class Rig:
         log = self.logs / f"{name}.log"
         with log.open("wb") as written:
             child = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.serve", app],
+                [*under, sys.executable, "-m", "benchmarks.serve", app],
                 cwd=HERE.parent,
                 env={
                     **{k: v for k, v in os.environ.items() if not k.startswith("GOODANALYTICS_")},

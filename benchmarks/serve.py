@@ -1,5 +1,10 @@
-"""One variant as a uvicorn process: `python -m benchmarks.serve benchmarks.apps:bare` prints `ready PORT`."""
+"""
+One variant as a uvicorn process: `python -m benchmarks.serve benchmarks.apps:bare` prints `ready PORT`.
 
+Asked by SIGUSR2 it prints `answered N`, the number of requests so far.
+"""
+
+import asyncio
 import ctypes
 import importlib
 import os
@@ -18,8 +23,12 @@ class Announcing(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._tell)
         if self.started and sockets:
             print(f"ready {sockets[0].getsockname()[1]}", flush=True)
+
+    def _tell(self) -> None:
+        print(f"answered {self.server_state.total_requests}", flush=True)
 
 
 def main() -> None:
