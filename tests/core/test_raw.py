@@ -41,7 +41,7 @@ def a_raw(body: bytes) -> raw.RawBeacon:
     return raw.RawBeacon(WORKSPACE, NOW, "a-browser", body)
 
 
-@settings(deadline=None, max_examples=3_000)
+@settings(deadline=None, max_examples=1_000)
 @given(BODIES, st.booleans())
 def test_what_is_sound_can_always_be_read(content: dict[str, Any], has_id: bool) -> None:  # drawn
     """No body that the edge takes unread is refused by the worker; and it is one hit, with the sender's own id."""

@@ -1086,11 +1086,26 @@ async def test_answers_have_the_shapes_that_are_documented(site):
 
     # Those of platforms and webhooks: test_api_platforms.
     here = [o for o in api.OPERATIONS if not o.path.startswith(("/platforms", "/dispatches", "/webhooks"))]
+    exported = b""
     for operation in sorted(here, key=lambda one: one.method == "DELETE"):
         path = operation.path.replace(":path", "").format(**values)
-        body = operation.example and {**operation.example, **await ids_of(operation.name)}
-        response = await site.client.request(operation.method, path, headers=SECRET, json=body)
-        documented = operation.answers[response.status_code].body
+        body: Any = {
+            "json": operation.example and {**operation.example, **await ids_of(operation.name)},
+            "headers": SECRET,
+        }
+        if operation.file:
+            body = {
+                "content": exported,
+                "headers": {**SECRET, "content-type": operation.file[0]},
+                "params": {"from": "goodanalytics"},
+            }
+        response = await site.client.request(operation.method, path, **body)
+        answer = operation.answers[response.status_code]
+        documented = answer.body
+        if answer.file:
+            exported = response.content
+            assert response.headers["content-type"].partition(";")[0] in answer.file
+            continue
         if documented is None:
             assert response.content == b""
             continue
