@@ -32,6 +32,8 @@ from goodanalytics.log.spool_file import FILES, LEAST_BYTES, HeldFile, set_aside
 from goodanalytics.store.database import Database
 
 COMMIT_BYTES = 128 * 1024
+LINGER = 0.001
+"""Seconds before the next commit where several came together: they come again, and what a commit costs hardly depends on how many share it."""
 WAITING_BYTES = 32 * 1024 * 1024
 CLOSED_SHORTLY = 5  # seconds that a refused browser shall wait; room comes by draining, not by waiting
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -150,6 +152,8 @@ class Spool:
                     self._answer(batch, Busy("The spool was stopped"))
                     raise
                 self._answer(batch, error)
+                if len(self._waiting) < len(batch) > 1:
+                    await asyncio.sleep(LINGER)
         finally:
             self._writing = None
             self._answer(self._waiting, Busy("The spool was stopped"))
