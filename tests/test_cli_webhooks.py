@@ -136,6 +136,15 @@ async def test_worker_once_also_delivers_what_is_due(cli, receiver, shop, databa
     assert len(receiver.heard) == 1
 
 
+def test_a_worker_does_not_make_up_a_key(database_url, monkeypatch):
+    """With one of its own it would let the forgotten come back, and seal what nobody can open."""
+    monkeypatch.delenv("GOODANALYTICS_SECRET_KEY", raising=False)
+
+    result = CliRunner().invoke(main, ("worker", "--once", "--database", database_url))
+
+    assert (result.exit_code, "GOODANALYTICS_SECRET_KEY is not set" in result.output) == (1, True)
+
+
 async def test_an_address_on_the_command_line_is_refused_and_not_repeated(cli, receiver, shop):
     """Other users of the machine could have seen it."""
     result = await cli("add", receiver.url)

@@ -130,11 +130,13 @@ def worker(database: str | None, schema: str, app: str | None, *, once: bool) ->
     """
     Process the log and deliver conversions, in a process of its own.
 
-    It works whatever GOODANALYTICS_WORKER says to the app. With --app it has the app's own hooks, rules and platforms.
+    It works whatever GOODANALYTICS_WORKER says to the app. With --app it has the app's own hooks, rules and platforms; without,
+    it needs GOODANALYTICS_SECRET_KEY, the app's own.
     """
+    by_another_key = "by another key who was forgotten would not be known again, and what is queued could not be read by anybody"
 
     async def work() -> None:
-        async with opened(database, schema, app) as analytics:
+        async with opened(database, schema, app, reason=by_another_key) as analytics:
             # With --once nobody else in this process may take hits: whoever drains could not tell how many those were.
             await analytics.start(worker=not once)
             if once:

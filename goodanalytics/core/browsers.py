@@ -10,9 +10,12 @@ import re
 from datetime import datetime
 from typing import Final
 
+DAY: Final = r"\.[0-9]{5}"
+"""What stands behind an id, as a pattern; until the year 2243."""
+
 _SECONDS: Final = 86_400
 
-_dated = re.compile(r"(.*)(\.[0-9]{5})", re.DOTALL).fullmatch  # until the year 2243
+_dated = re.compile(f"(.*)({DAY})", re.DOTALL).fullmatch
 
 
 def parted(value: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def cookie(visit: Visit, name: str, value: str, *, http_only: bool, max_age: tim
     """One `Set-Cookie` value with the configured life and reach."""
     settings = visit.config.cookies
     if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(value)):
-        # Only a hook's own cookie comes here: its value is quoted, its name refused when no cookie can have it.
+        # A hook's own cookie, or an id that is not of our making: the value is quoted, the name refused when no cookie can have it.
         jar: SimpleCookie = SimpleCookie()
         jar[name] = value
         name, _, value = jar[name].OutputString().partition("=")
@@ -85,5 +85,5 @@ class Keeper:
         return day == self._today and self._is_daily
 
     def cookie(self, anonymous_id: bytes, *, is_secure: bool) -> bytes:
-        """The value for an id, as `Glance.kept` gives it; asked for after `is_of_today`."""
-        return self._name + anonymous_id + self._today + self._reach[is_secure]
+        """The value for an id, as `Glance.kept` gives it."""
+        return self._name + anonymous_id + day_of(self._clock()).encode() + self._reach[is_secure]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from goodanalytics.config import Config
 from goodanalytics.core.bounds import MAX_ID
-from goodanalytics.core.browsers import parted
+from goodanalytics.core.browsers import DAY, parted
 from goodanalytics.core.places import from_headers
 from goodanalytics.core.raw import PIXELS
 from goodanalytics.web.reading import address_behind, peer_of, usable
@@ -42,7 +42,7 @@ Browser = tuple[str, bytes | None, dict[bytes, bytes]]
 Kept = tuple[bytes, bytes]
 """A browser's id, and the day of its cookie as `core.browsers.parted` gives it."""
 
-_OWN: Final = rb"(?![0-]+(?:[.;]|\Z))([A-Za-z0-9_-]{20,128})(\.[0-9]{5})?(?=;|\Z)"
+_OWN: Final = rb"(?![0-]+(?:[.;]|\Z))([A-Za-z0-9_-]{20,128})(" + DAY.encode() + rb")?(?=;|\Z)"
 """An id like those that we make, longer than any placeholder and not all zeros, so that `usable` has nothing against it; and its day."""
 
 # What stands between semicolons, without quotes and blanks.
