@@ -3,7 +3,7 @@ What is told to an ad platform: one conversion with everything that is known abo
 
 1. A conversion carries facts as we know them: plain, not normalised, not hashed. Each dialect shapes them for its platform.
 2. Whatever may name a person or carry a secret shows in `repr` only as what is known, never as its value, so that a log
-   line, an assertion or a traceback tells nothing.
+   line, an assertion or a traceback tells nothing; also where `rich` prints the variables of a traceback (`Quiet`).
 3. Click ids keep the time of their click: some platforms want it back, and a click that is too old is worth nothing.
 4. Times are aware. Money is whole minor units of its currency, as charged: 4900 is 49.00 EUR and 4900 JPY.
 5. Values can be written to JSON and read back by msgspec; that is how they wait in the outbox.
@@ -24,14 +24,25 @@ Kind: TypeAlias = Literal["lead", "sale", "refund"]
 Scalar: TypeAlias = str | int | float | bool | None
 
 
-class _Discreet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Quiet(msgspec.Struct, frozen=True):
+    """A value that shows none of its members. Whoever has more to say has a `__repr__` of their own."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        # Without this, msgspec hands every member to rich, whatever `__repr__` says.
+        return []
+
+
+class _Discreet(Quiet, frozen=True, kw_only=True, omit_defaults=True):
     """A value that shows which of its members are known, and none of them."""
 
     def __repr__(self) -> str:
-        known = [name for name in self.__struct_fields__ if getattr(self, name)]
-        return f"{type(self).__name__}({', '.join(f'{name}=…' for name in known)})"
-
-    __str__ = __repr__
+        return f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self.__rich_repr__())})"
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
         return [(name, "…") for name in self.__struct_fields__ if getattr(self, name)]
@@ -121,7 +132,7 @@ class Signals(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         return found.value if found else None
 
 
-class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Conversion(Quiet, frozen=True, kw_only=True, omit_defaults=True):
     """
     One lead, sale or refund, on its way to one platform.
 
@@ -163,8 +174,6 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         # An address or a property may hold an e-mail; the id finds all the rest.
         return f"Conversion({self.kind} {self.event_id!r}, dispatch_id={self.dispatch_id})"
 
-    __str__ = __repr__
-
 
 __all__ = [
     "Answer",
@@ -175,6 +184,7 @@ __all__ = [
     "Kind",
     "Person",
     "Place",
+    "Quiet",
     "Scalar",
     "Signals",
 ]

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.platforms.conversion import Consent, Conversion, Kind
+from goodanalytics.platforms.conversion import Consent, Conversion, Kind, Quiet
 
 Status: TypeAlias = Literal["delivered", "accepted", "retry", "credential", "rate_limited", "permanent"]
 """
@@ -62,7 +62,7 @@ def cleaned(text: str, longest: int = LONGEST_MESSAGE) -> str:
     return cut if len(cut) <= longest else f"{cut[: longest - 1]}…"
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class Request(Quiet, frozen=True, kw_only=True):
     """One HTTP call. Its headers, query and body may hold secrets and persons, so `repr` shows none of them."""
 
     url: str
@@ -73,10 +73,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Request({self.method} {urlsplit(self.url).hostname}, {len(self.body)} bytes)"
 
-    __str__ = __repr__
 
-
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class Response(Quiet, frozen=True, kw_only=True):
     """
     What came back.
 
@@ -90,8 +88,6 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"
-
-    __str__ = __repr__
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +157,7 @@ class Version(msgspec.Struct, frozen=True):
     sunset: date | None = None
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True):
+class Token(Quiet, frozen=True, kw_only=True):
     """A short-lived access token; `build` finds it among the secrets as `access_token`."""
 
     value: str
@@ -169,8 +165,6 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Token(expires_at={self.expires_at.isoformat()})"
-
-    __str__ = __repr__
 
 
 class Dispatched(Protocol):

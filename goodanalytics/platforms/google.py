@@ -188,10 +188,11 @@ class Google:
         statuses = body.get("requestStatusPerDestination")
         verdicts = dict.fromkeys(self._references(batch), STILL_AT_IT)
         found = [each for each in statuses if isinstance(each, dict)] if isinstance(statuses, list) else []
-        # In the order of the request's destinations: `RetrieveRequestStatusResponse`.
-        for reference, status in zip(verdicts, found, strict=False):
-            alike = sum(self.events[conversion.kind] == reference for conversion in batch)
-            verdicts[reference] = result_of(status, alike)
+        for place, status in enumerate(found):
+            reference = _destination_of(status, [*verdicts], place)
+            if reference is not None:
+                alike = sum(self.events[conversion.kind] == reference for conversion in batch)
+                verdicts[reference] = result_of(status, alike)
         return [verdicts[self.events[conversion.kind]].on(conversion) for conversion in batch]
 
     def _references(self, batch: Iterable[Conversion]) -> list[str]:
@@ -234,6 +235,16 @@ class Google:
         if not event["userData"]["userIdentifiers"]:
             del event["userData"]
         return {key: value for key, value in event.items() if value not in (None, {})}
+
+
+def _destination_of(status: Mapping[str, Any], references: Sequence[str], place: int) -> str | None:
+    """Whose result this is: by its name, and by the order of the request's destinations where it has none."""
+    destination = status.get("destination")
+    named = destination.get("reference") if isinstance(destination, dict) else None
+    if isinstance(named, str) and named:
+        # Conversions may have been erased since, so places may have moved, and nobody may be left of a destination.
+        return named if named in references else None
+    return references[place] if place < len(references) else None
 
 
 def _account(customer_id: str) -> dict[str, str]:

@@ -70,7 +70,7 @@ _ACTION_SOURCES: Final[Mapping[Place, str]] = MappingProxyType(
 )
 _CREDENTIAL: Final = frozenset({3, 10, 102, 190, 2635})  # 2635: a version that has ended
 _RATE_LIMITED: Final = frozenset({4, 17, 32, 341, 613})
-_RETRY: Final = frozenset({1, 2})
+_RETRY: Final = frozenset({1, 2, 5000})  # 5000: an error that Meta has no name for
 _POLICY_PAUSE: Final = 368
 _NO_SUCH_OBJECT: Final = (100, 33)  # the pixel is not there, or not for this token
 _encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -102,12 +102,15 @@ def phone_digits(text: str) -> str | None:
     """
     A number as digits with the country code: no plus, no zeros in front (Meta).
 
-    A number that begins with one zero is national; its country is not known here, so there is no shape for it.
+    A number that begins with one zero is national; its country is not known here, so there is no shape for it. Nor is there
+    for what holds letters: the digits of an extension would make it somebody else's.
 
     >>> phone_digits("+44 (0)844 412 4653"), phone_digits("1 (650) 555-1212"), phone_digits("0844 4124653")
     ('448444124653', '16505551212', None)
     """
     bare = _TRUNK.sub("", text.strip())
+    if any(c.isalpha() for c in bare):
+        return None
     digits = "".join(d for d in bare if d in "0123456789")
     if digits.startswith("00"):
         digits = digits.lstrip("0")

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import body_of, by_status, unreadable
+from goodanalytics.platforms.conversion import Quiet
 from goodanalytics.platforms.dialect import Request, Response, Token, Verdict
 
 LIFETIME: Final = timedelta(hours=1)
@@ -35,7 +36,7 @@ BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _TRANSIENT: Final = frozenset({"server_error", "temporarily_unavailable", "internal_failure"})
 
 
-class _KeyFile(msgspec.Struct, frozen=True):
+class _KeyFile(Quiet, frozen=True):
     """What is needed of the JSON file that Google hands out with a service account."""
 
     client_email: str

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import retry_after
+from goodanalytics.platforms.conversion import Quiet
 from goodanalytics.platforms.dialect import Outcome, Request, Response, Status, Verdict
 
 SHARED: Final = "whsec_"
@@ -37,7 +38,7 @@ TOLERANCE: Final = timedelta(minutes=5)
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
+class Notice(Quiet, frozen=True, kw_only=True):
     """
     Something that a receiver is told.
 
@@ -56,8 +57,6 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Notice({self.type} {self.id!r}, dispatch_id={self.dispatch_id})"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.errors import ConfigError, Conflict, NotFound
+from goodanalytics.platforms.conversion import Quiet
 from goodanalytics.sealing import Place, Sealer
 from goodanalytics.store import audit, outbox_breaker
 from goodanalytics.store.database import run
@@ -72,17 +73,12 @@ class Webhook:
         return urlsplit(self.url).hostname or ""
 
 
-class Keyring(msgspec.Struct, frozen=True, omit_defaults=True):
+class Keyring(Quiet, frozen=True, omit_defaults=True):
     """The secrets of a webhook as they are sealed."""
 
     secret: str
     previous: str | None = None
     previous_until: datetime | None = None
-
-    def __repr__(self) -> str:
-        return "Keyring(…)"
-
-    __str__ = __repr__
 
     def followed_by(self, secret: str, now: datetime) -> Keyring:
         """With a new secret; the one that was in use signs on for a while."""

@@ -610,6 +610,19 @@ def test_each_destination_has_its_result():
     assert told(outcomes) == [delivered, ("permanent", "EVENT_TOO_OLD", False), delivered]
 
 
+def test_a_destinations_result_is_found_by_its_name():
+    """Also when whoever came first in the request was erased meanwhile, or all who went to a destination."""
+    sold = result("SUCCESS") | {"destination": {"reference": "sale_action_id"}}
+    led = result("FAILED", EVENT_TOO_OLD=2) | {"destination": {"reference": "lead_action_id"}}
+
+    several = Google().read_poll([sale(), sale(kind="lead")], results(led, sold))
+    alone = Google().read_poll([sale()], results(led, sold))
+
+    delivered = ("delivered", "SUCCESS", False)
+    assert told(several) == [delivered, ("permanent", "EVENT_TOO_OLD", False)]
+    assert told(alone) == [delivered]
+
+
 def test_a_destination_without_a_result_is_asked_for_again():
     """Fewer results than destinations is no delivery."""
     outcomes = Google().read_poll([sale(), sale(kind="lead")], results(result("SUCCESS")))

@@ -69,6 +69,7 @@ SHAPES = {
     "a number with its plus": (normalize.phone_digits, "+44 20 7946 0018", "442079460018"),
     "a number with two zeros": (normalize.phone_digits, "0049/30-901820", "4930901820"),
     "a trunk zero in brackets": (normalize.phone_digits, "+44 (0)20 7946 0018", "442079460018"),
+    "a number with an extension": (normalize.phone_digits, "+1 (555) 123-4567 ext. 89", None),
     "a national number": (normalize.phone_digits, "020 7946 0018", None),
     "a number too short": (normalize.phone_digits, "+49 110", None),
     "a number too long": (normalize.phone_digits, "+1234567890123456", None),

@@ -22,6 +22,7 @@ from goodanalytics.platforms import (
     LinkedIn,
     LinkedInPartner,
     Meta,
+    Notice,
     OpenAI,
     Outcome,
     Planned,
@@ -43,6 +44,7 @@ from goodanalytics.platforms import (
 )
 from goodanalytics.platforms.answers import body_of, retry_after
 from goodanalytics.platforms.dialect import CEILING, LONGEST_MESSAGE, Rehearsing, cleaned
+from goodanalytics.store.webhooks import Keyring
 
 STAND_INS = runpy.run_path(str(Path(__file__).with_name("standins.py")))
 NOW, TOKEN, EMAIL, PHONE = (STAND_INS[name] for name in ("NOW", "TOKEN", "EMAIL", "PHONE"))
@@ -109,13 +111,16 @@ def every_value() -> list[object]:
         request,
         Response(status=200, body=EMAIL.encode()),
         Token(value=TOKEN, expires_at=NOW),
+        Notice(dispatch_id=sale.dispatch_id, id="1", type="sale.created", occurred_at=NOW, data={"to": EMAIL}),
+        Keyring(TOKEN, TOKEN, NOW),
     ]
 
 
 @pytest.mark.parametrize("value", every_value(), ids=lambda value: type(value).__name__)
 def test_a_value_shows_nobody_and_no_secret(value):
-    """Whatever lands in a log line shows neither a person nor a token."""
-    shown = f"{value!r} {value!s} {value}"
+    """Whatever lands in a log line shows neither a person nor a token, nor does what rich makes of a traceback's variables."""
+    members = getattr(value, "__rich_repr__", list)
+    shown = f"{value!r} {value!s} {value} {[*members()]!r}"
 
     assert [text for text in (*PERSONAL, TOKEN) if text in shown] == []
 
