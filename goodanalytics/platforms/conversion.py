@@ -42,7 +42,9 @@ class _Discreet(Quiet, frozen=True, kw_only=True, omit_defaults=True):
     """A value that shows which of its members are known, and none of them."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self.__rich_repr__())})"
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self.__rich_repr__())})"
+        )
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
         return [(name, "…") for name in self.__struct_fields__ if getattr(self, name)]

@@ -83,7 +83,7 @@ class Response(Quiet, frozen=True, kw_only=True):
     """
 
     status: int
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
 
     def __repr__(self) -> str:

@@ -9,12 +9,13 @@ LinkedIn's dialect: the Conversions API.
 3. The answer is an HTTP 200 with a status for each element, in order. A 422 may name the elements that are to blame, as
    `Index: 3, ERROR :: …`; that is not documented, RudderStack found it (github.com/rudderlabs/rudder-transformer).
 4. `conversionValue.amount` is a decimal string in the major unit. `conversionHappenedAt` is in milliseconds.
-5. `user.userIds` must be there. E-mail and IP address are hashed; `li_fat_id` is not. Names have no hashed form: they go out
-   in the clear, so only where the host says so.
+5. `user.userIds` must be there. E-mail and IP address are hashed; `li_fat_id` is not. The hash of an address is known since
+   202607, and only of IPv4. Names go out in the clear, so only where the host says so; 202609 is said to take them hashed,
+   but how they are shaped before could not be read.
 6. There is no field for consent, so who refused personal ads is not sent at all. There is no test mode, and no way to take a
    conversion back.
 7. `eventId` is what the Insight Tag sends for the same conversion; LinkedIn counts one of them.
-8. Tokens last 60 days. Refresh tokens are for approved partners:
+8. Tokens of an app last 60 days, those of Campaign Manager's Signals Manager do not end. Refresh tokens are for approved partners:
    https://learn.microsoft.com/en-us/linkedin/shared/authentication/programmatic-refresh-tokens
 """
 
@@ -24,6 +25,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -32,7 +34,7 @@ import msgspec
 from goodanalytics.platforms.answers import body_of, by_status, unreadable
 from goodanalytics.platforms.conversion import Conversion, Kind
 from goodanalytics.platforms.dialect import Outcome, Request, Response, Token, Verdict, Version, unfit
-from goodanalytics.platforms.normalize import country, email, hashed, major, sha256
+from goodanalytics.platforms.normalize import country, email, hashed, major
 from goodanalytics.platforms.oauth import refresh_request, token_of
 
 SUNSETS: Final[Mapping[str, date]] = MappingProxyType(
@@ -43,6 +45,7 @@ SUNSETS: Final[Mapping[str, date]] = MappingProxyType(
         "202603": date(2027, 3, 16),
     }
 )
+HASHED_ADDRESSES_SINCE: Final = "202607"
 CONVERSION_URN: Final = "urn:lla:llaPartnerConversion:"
 
 _EVENTS: Final[Mapping[Kind, str]] = MappingProxyType({"lead": "lead_rule_id", "sale": "sale_rule_id"})
@@ -129,7 +132,19 @@ class LinkedIn:
 
     def _matches(self, conversion: Conversion) -> bool:
         strong = {"LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID", "SHA256_EMAIL"}
-        return bool(strong & {each["idType"] for each in _user_ids(conversion)} or self._info(conversion))
+        return bool(
+            strong & {each["idType"] for each in self._user_ids(conversion)} or self._info(conversion)
+        )
+
+    def _user_ids(self, conversion: Conversion) -> list[dict[str, str]]:
+        signals = conversion.signals
+        known = {
+            "SHA256_EMAIL": hashed(conversion.person.email, email),
+            "LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID": signals.click("li_fat_id"),
+            # A version before knows no such name, and refuses the whole request.
+            "SHA256_IP_ADDRESS": hashed(signals.ip, _ipv4) if self.api >= HASHED_ADDRESSES_SINCE else None,
+        }
+        return [{"idType": kind, "idValue": value} for kind, value in known.items() if value]
 
     def _info(self, conversion: Conversion) -> dict[str, str]:
         person = conversion.person
@@ -140,7 +155,7 @@ class LinkedIn:
         return info | {"countryCode": lives.upper()} if lives else info
 
     def _element(self, conversion: Conversion, secrets: Mapping[str, str], now: datetime) -> dict[str, Any]:
-        user: dict[str, Any] = {"userIds": _user_ids(conversion)}
+        user: dict[str, Any] = {"userIds": self._user_ids(conversion)}
         if info := self._info(conversion):
             user["userInfo"] = info
         element: dict[str, Any] = {
@@ -185,6 +200,13 @@ class LinkedInPartner(LinkedIn):
         return token_of(response, now)
 
 
+def _ipv4(text: str) -> str | None:
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        return None
+
+
 def _a_year_after(api: str) -> date | None:
     found = _MONTH.fullmatch(api)
     return date(int(found[1]) + 1, int(found[2]), 1) if found else None
@@ -197,16 +219,6 @@ def _stored_rules(events: Mapping[Kind, str]) -> frozenset[str]:
 def _urn(rule: str, secrets: Mapping[str, str]) -> str:
     told = rule if rule.isdigit() or ":" in rule else secrets[rule].strip()
     return told if ":" in told else f"{CONVERSION_URN}{told}"
-
-
-def _user_ids(conversion: Conversion) -> list[dict[str, str]]:
-    signals = conversion.signals
-    known = {
-        "SHA256_EMAIL": hashed(conversion.person.email, email),
-        "LINKEDIN_FIRST_PARTY_ADS_TRACKING_UUID": signals.click("li_fat_id"),
-        "SHA256_IP_ADDRESS": sha256(signals.ip) if signals.ip else None,
-    }
-    return [{"idType": kind, "idValue": value} for kind, value in known.items() if value]
 
 
 def _refusal(

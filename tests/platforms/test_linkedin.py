@@ -154,6 +154,22 @@ def test_user_ids_are_there_when_there_are_none():
     }
 
 
+ADDRESSES = {
+    "IPv4": ("202607", "203.0.113.9", True),
+    "IPv6, which LinkedIn does not compare": ("202607", "2001:db8::9", False),
+    "a version that knows no hashed address": ("202606", "203.0.113.9", False),
+    "a newer version": ("202610", "203.0.113.9", True),
+}
+
+
+@pytest.mark.parametrize(("api", "ip", "expected"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_goes_out_where_linkedin_takes_it(api, ip, expected):
+    """Hashed, only of IPv4, and since 202607."""
+    user = element_for(LinkedIn(api=api), signals=Signals(ip=ip))["user"]
+
+    assert ("SHA256_IP_ADDRESS" in [each["idType"] for each in user["userIds"]]) is expected
+
+
 NOBODY = {"person": Person(name="Ada Lovelace"), "signals": Signals(ip="203.0.113.9")}
 SKIPPED = {
     "sent": (LinkedIn(), {}, None),

@@ -111,7 +111,9 @@ def every_value() -> list[object]:
         request,
         Response(status=200, body=EMAIL.encode()),
         Token(value=TOKEN, expires_at=NOW),
-        Notice(dispatch_id=sale.dispatch_id, id="1", type="sale.created", occurred_at=NOW, data={"to": EMAIL}),
+        Notice(
+            dispatch_id=sale.dispatch_id, id="1", type="sale.created", occurred_at=NOW, data={"to": EMAIL}
+        ),
         Keyring(TOKEN, TOKEN, NOW),
     ]
 

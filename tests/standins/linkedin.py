@@ -117,6 +117,9 @@ class LinkedIn(StandIn):
         in_bounds(_refuse, "elements", len(found), 5_000)
         for element in found:
             self._check(element)
+            kinds = {each.idType for each in element.user.userIds}
+            if version < "202607" and "SHA256_IP_ADDRESS" in kinds:
+                raise _refuse("an idType that this version does not know")
         ids = [element.eventId for element in found]
         once_each(_refuse, ids)
         answer = json_response({"elements": [{"status": 201} for _ in found]})
