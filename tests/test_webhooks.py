@@ -62,6 +62,7 @@ async def dispatch(webhooks: Webhooks, target: str, state: str = "pending") -> N
                 sealed=b"sealed",
                 shown={},
                 created_at=webhooks.config.clock(),
+                settled_at=webhooks.config.clock() if state in ("delivered", "skipped", "dead") else None,
             )
         )
 

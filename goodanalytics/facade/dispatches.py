@@ -117,13 +117,12 @@ class Dispatches:
             raise InvalidInput(
                 f"since is {since!r}, without a time zone; give an aware datetime", where="since"
             )
-        workspace, number = self.in_workspace(workspace_id), 0
+        workspace, now, number = self.in_workspace(workspace_id), self.config.clock(), 0
         while True:
             async with self.database.begin() as conn:
                 part = await outbox.replay(
-                    conn, self.database.tables, workspace, self.config.clock(), target=target, states=states,
-                    since=since,
-                )  # fmt: skip
+                    conn, self.database.tables, workspace, now, target=target, states=states, since=since
+                )
                 if part:
                     details = {"number": len(part), "states": [*states]}
                     await self.note(conn, "platforms.replay", target or "all", workspace, actor, details)

@@ -213,8 +213,8 @@ class Webhooks:
             )
         t, workspace = self.database.tables, self._in(workspace_id)
         replayed: set[UUID] = set()
+        now = self.config.clock()
         while True:
-            now = self.config.clock()
             async with self.database.begin() as conn:
                 held = await webhooks.get(conn, t, workspace, _id(webhook))
                 if held is None:

@@ -117,8 +117,12 @@ class Google:
         """Why this is not sent."""
         if refused := unfit(self, conversion, now):
             return refused
-        if conversion.kind == "refund" and not restates(conversion):
-            return "missing_sale"
+        if conversion.kind == "refund":
+            if not restates(conversion):
+                return "missing_sale"
+            # The event is the sale's, at the sale's time, and one that is too old refuses all.
+            if conversion.sold_at is not None and now - conversion.sold_at > self.max_age:
+                return "too_old"
         if not click_of(conversion) and not _identifiers(conversion.person):
             return "missing_signals: gclid, gbraid, wbraid, email, phone or address"
         return None
@@ -223,7 +227,7 @@ class Google:
         if conversion.kind == "refund":
             event["transactionId"] = conversion.sale_event_id
             event["eventTimestamp"] = _rfc3339(conversion.sold_at or conversion.occurred_at)
-            event["lastUpdatedTimestamp"] = _rfc3339(min(conversion.occurred_at, now))
+            event["lastUpdatedTimestamp"] = _rfc3339(min(conversion.occurred_at, now), exactly=True)
         if (value := value_of(conversion)) and conversion.currency:
             event |= {"conversionValue": value[0], "currency": value[1]}
         # Google takes no cart together with a gbraid or a wbraid (`WarningReason`).
@@ -291,5 +295,7 @@ def _item(item: Item, currency: str | None) -> dict[str, Any]:
     return shown
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _rfc3339(moment: datetime, *, exactly: bool = False) -> str:
+    """*exactly* to the microsecond: of two refunds of one second, the later one counts."""
+    shown = "%Y-%m-%dT%H:%M:%S.%fZ" if exactly and moment.microsecond else "%Y-%m-%dT%H:%M:%SZ"
+    return moment.astimezone(UTC).strftime(shown)

@@ -241,6 +241,7 @@ async def replay(
     Left alone is what nothing is kept of, what is being sent, what was recalled, and a sale whose refund went out or waits.
 
     Args:
+        now: Of all parts when they are asked for part by part; what was settled since then is left alone.
         ids: Those and no others; *target*, *states* and *since* then narrow them down no further.
         since: Of their conversions.
     """
@@ -249,7 +250,9 @@ async def replay(
         if ids is not None
         else "(CAST(:target AS text) IS NULL OR d.target = CAST(:target AS text)) "
         "AND d.state = ANY(CAST(:states AS text[])) AND d.state IN ('delivered', 'skipped', 'dead') "
-        "AND (CAST(:since AS timestamptz) IS NULL OR d.occurred_at >= CAST(:since AS timestamptz))"
+        "AND (CAST(:since AS timestamptz) IS NULL OR d.occurred_at >= CAST(:since AS timestamptz)) "
+        # What was sent again meanwhile has its turn behind it, or who asks part by part would never come to an end.
+        "AND d.settled_at <= :now"
     )
     values: dict[str, Any] = (
         {"ids": sorted(ids)}

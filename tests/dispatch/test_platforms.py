@@ -9,6 +9,7 @@ import pytest
 
 from goodanalytics.errors import ConfigError, Conflict, InvalidInput, NotFound
 from goodanalytics.platforms import Google, GoogleAds, Meta
+from goodanalytics.store import outbox
 
 TOKEN = "EAAB-a-token-that-nobody-may-see"
 
@@ -122,6 +123,22 @@ class TestDispatches:
 
         assert exchange.heard == [["A1", "A2", "A3"], ["A1", "A3"]]
         assert await house.analytics.platforms.replay_all() == 0
+
+    async def test_what_is_asked_for_in_parts_has_one_turn_each(self, house):
+        """What was sent again between two parts is not in the next one, which would be asked for without end."""
+        await house.sell("A1", "A2")
+        await house.deliver()
+        asked = house.clock.now
+        parts = []
+        for _ in range(2):
+            async with house.analytics.database.begin() as conn:
+                tables, workspace = house.analytics.database.tables, house.analytics.config.workspace
+                part = await outbox.replay(conn, tables, workspace, asked, states=["delivered"])
+            parts.append(len(part))
+            house.clock.advance(timedelta(seconds=1))
+            await house.deliver()
+
+        assert parts == [2, 0]
 
 
 async def test_coverage_counts_match_keys_of_what_was_told(house):

@@ -202,6 +202,13 @@ def test_a_refund_restates_its_sale():
     }
 
 
+def test_of_two_refunds_of_one_second_the_later_one_is_newer():
+    """Google keeps what was updated last, so the second alone does not say which that is."""
+    later = refund(occurred_at=NOW - timedelta(hours=1, microseconds=-250_000))
+
+    assert body_for(later)["events"][0]["lastUpdatedTimestamp"] == "2026-11-20T11:00:00.250000Z"
+
+
 def test_a_full_refund_leaves_nothing():
     """Nothing left is a value of 0, which is told."""
     assert body_for(refund(remaining_cents=0))["events"][0]["conversionValue"] == 0
@@ -391,6 +398,11 @@ def test_why_a_conversion_is_skipped(changes, expected):
 def test_a_refund_of_a_known_sale_is_sent():
     """Id, time, currency and what is left are enough."""
     assert Google().skip(refund(), NOW) is None
+
+
+def test_a_refund_of_an_old_sale_is_not_sent():
+    """What goes out is the sale's event, and one that is too old refuses its whole request."""
+    assert Google().skip(refund(sold_at=NOW - timedelta(days=91)), NOW) == "too_old"
 
 
 def test_test_mode_validates():
