@@ -252,7 +252,7 @@ async def replay(
         "AND d.state = ANY(CAST(:states AS text[])) AND d.state IN ('delivered', 'skipped', 'dead') "
         "AND (CAST(:since AS timestamptz) IS NULL OR d.occurred_at >= CAST(:since AS timestamptz)) "
         # What was sent again meanwhile has its turn behind it, or who asks part by part would never come to an end.
-        "AND d.settled_at <= :now"
+        "AND (d.settled_at IS NULL OR d.settled_at <= :now)"
     )
     values: dict[str, Any] = (
         {"ids": sorted(ids)}
