@@ -165,7 +165,7 @@ def check_shape(url: httpx.URL) -> None:
         raise AddressRefused("scheme", "The receiver's address is not https")
     if url.userinfo:
         raise AddressRefused("userinfo", "The receiver's address holds a user or a password")
-    if url.port is not None and url.port < 1024 and url.port not in {80, 443}:
+    if url.port is not None and url.port not in {80, 443} and not 1024 <= url.port <= 65_535:
         raise AddressRefused("port", f"The receiver's address has port {url.port}; use 443 or one above 1023")
 
 
@@ -285,6 +285,10 @@ async def _exchanged(send: Send, request: Request, limits: Limits) -> Response |
         connecting = isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
         told = "No connection in time" if connecting else "No whole answer in time"
         return Verdict(status="retry", code="connect_timeout" if connecting else "timeout", message=told)
+    except (httpx.LocalProtocolError, UnicodeEncodeError):
+        # Nothing was sent. What a header has of anybody's is a credential, and the error would quote it.
+        told = "A credential has a line break or a letter outside ASCII, so it fits no header; store it again"
+        return Verdict(status="credential", code="unusable_credential", message=told)
     except httpx.ConnectError as error:
         if _is_of_tls(error):
             return Verdict(status="retry", code="tls", message="No TLS connection, or a wrong certificate")

@@ -359,6 +359,23 @@ async def test_a_cookie_is_not_kept(stage, receiver):
     assert (receiver.faults, len(receiver.calls)) == ([], 2)
 
 
+@pytest.mark.parametrize("token", ["a-secret\ntoken", "a-secret-tökén"], ids=["a line break", "a letter"])
+async def test_a_credential_that_fits_no_header(stage, token, caplog):
+    """Trying again mends nothing; the cure is told, and the value is not, however much is logged."""
+    caplog.set_level(logging.DEBUG)
+    meta = Meta()
+    stage.enter(meta)
+    request = Request(
+        url=f"{stage.address}/v26.0/1/events", headers={"authorization": f"Bearer {token}"}, body=b"{}"
+    )
+    async with Outbound() as outbound:
+        answer = await outbound.to_platform(request)
+
+    assert isinstance(answer, Verdict)
+    assert (answer.status, answer.code, meta.calls) == ("credential", "unusable_credential", [])
+    assert "a-secret" not in f"{caplog.text}{answer!r}"
+
+
 async def test_nobody_there(stage):
     """A closed port is no exception."""
     with serving(Receiver()) as (address,):
@@ -403,6 +420,7 @@ MISTYPED = {
     "no host": "https:///T0p",
     "a password": "https://ada:T0p@receiver.example/",
     "another service": "https://receiver.example:22/T0p",
+    "a port that there is not": "https://receiver.example:65536/T0p",
     "a fragment": "https://receiver.example/#T0p",
     "a line break": "https://receiver.example/\nT0p",
     "a space": " https://receiver.example/T0p",
