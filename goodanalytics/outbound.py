@@ -191,7 +191,7 @@ def checked_address(text: str, *, insecure: bool = False) -> str:
             "url is not an address; give one such as https://example.com/hooks", **where
         ) from None
     except AddressRefused as refusal:
-        raise InvalidInput(f"url: {refusal}. Give one such as https://example.com/hooks", **where) from None
+        raise InvalidInput(f"{refusal}. Give one such as https://example.com/hooks", **where) from None
     if url.fragment:
         raise InvalidInput(
             "url has a fragment (#…), which is never sent. Give one such as https://example.com/hooks",
