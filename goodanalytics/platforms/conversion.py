@@ -12,7 +12,7 @@ What is told to an ad platform: one conversion with everything that is known abo
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,33 @@ from goodanalytics.core.orders import Item, Place
 
 Kind: TypeAlias = Literal["lead", "sale", "refund"]
 Scalar: TypeAlias = str | int | float | bool | None
+
+
+# What is no part of a name for any platform; Google says so of "Mrs." and "Jr.".
+_BEFORE: Final = frozenset(
+    ["dame", "dr", "frau", "herr", "madame", "miss", "mme", "mr", "mrs", "ms", "mx", "prof", "sir"]
+)
+_BEHIND: Final = frozenset(["ii", "iii", "iv", "jr", "jun", "junior", "md", "phd", "senior", "sr"])
+
+
+def _parts(whole: str | None) -> tuple[str | None, str | None]:
+    """First and last of the words of a whole name, without titles; a comma in it is none of theirs."""
+    words = [word.strip(",") for word in (whole or "").split()]
+    found = len(words)
+    while len(words) > 1 and _bare(words[0]) in _BEFORE:
+        del words[0]
+    has_title = len(words) < found
+    while len(words) > 1 and _bare(words[-1]) in _BEHIND:
+        del words[-1]
+    if len(words) > 1:
+        return words[0], words[-1]
+    alone = words[0] if words else None
+    # Whoever is called "Mrs. Lovelace" is called so by the last name.
+    return (None, alone) if has_title else (alone, None)
+
+
+def _bare(word: str) -> str:
+    return word.replace(".", "").lower()
 
 
 class Quiet(msgspec.Struct, frozen=True):
@@ -81,19 +108,17 @@ class Person(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         >>> Person(name="Ada King Lovelace").given
         'Ada'
         """
-        words = (self.name or "").split()
-        return self.first_name or (words[0] if words else None)
+        return self.first_name or _parts(self.name)[0]
 
     @property
     def family(self) -> str | None:
         """
         The last name, from the whole name where it is not known by itself.
 
-        >>> Person(name="Ada King Lovelace").family, Person(name="Plato").family
-        ('Lovelace', None)
+        >>> Person(name="Ada King Lovelace").family, Person(name="Plato").family, Person(name="Dr. Ada King, Ph.D.").family
+        ('Lovelace', None, 'King')
         """
-        words = (self.name or "").split()
-        return self.last_name or (words[-1] if len(words) > 1 else None)
+        return self.last_name or _parts(self.name)[1]
 
 
 class Click(_Discreet, frozen=True, kw_only=True, omit_defaults=True):

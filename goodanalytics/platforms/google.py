@@ -43,7 +43,7 @@ from goodanalytics.platforms.google_account import (
     value_of,
 )
 from goodanalytics.platforms.google_answers import STILL_AT_IT, refusal, result_of, unanswered, warnings_of
-from goodanalytics.platforms.normalize import country, hashed, major, name
+from goodanalytics.platforms.normalize import country, google_name, hashed, major
 from goodanalytics.platforms.oauth import token_of
 
 SCOPE: Final = "https://www.googleapis.com/auth/datamanager"
@@ -262,7 +262,7 @@ def _identifiers(person: Person) -> list[dict[str, Any]]:
         identifiers.append({"emailAddress": hashes["email"]})
     if "phone" in hashes:
         identifiers.append({"phoneNumber": hashes["phone"]})
-    given, family = hashed(person.given, name), hashed(person.family, name)
+    given, family = hashed(person.given, google_name), hashed(person.family, google_name)
     lives = country(person.country or "")
     if given and family and lives and person.postcode:
         address = {"givenName": given, "familyName": family, "regionCode": lives.upper()}

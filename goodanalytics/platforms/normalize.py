@@ -7,7 +7,8 @@ How what is known of a person becomes what platforms compare: one shape, then SH
 3. What cannot be brought into shape is left out, not guessed: a telephone number without its country code hashes to
    somebody else's.
 4. Shapes: Meta, https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/customer-information-parameters
-   (updated 2026-01-09), and its Python library's `Normalize`; Google, https://developers.google.com/data-manager/api/devguides/concepts/formatting.
+   (updated 2026-01-09), and its Python library's `Normalize`; Google, https://developers.google.com/data-manager/api/devguides/concepts/formatting, and its Python library's
+   `Formatter` (github.com/googleads/data-manager-python).
 5. Amounts: ISO 4217 says how many decimals a currency has; platforms want the major unit.
 """
 
@@ -129,9 +130,19 @@ def phone_e164(text: str) -> str | None:
     return f"+{digits}" if digits else None
 
 
+def google_name(text: str) -> str | None:
+    """
+    A first or last name as Google compares it: lower case, with its punctuation.
+
+    >>> google_name(" O'Neil-Smith ")
+    "o'neil-smith"
+    """
+    return " ".join(unicodedata.normalize("NFC", text).lower().split()) or None
+
+
 def name(text: str) -> str | None:
     """
-    A first or last name: lower case, no punctuation, single spaces; letters of any script.
+    A first or last name as Meta and TikTok compare it: lower case, no punctuation, single spaces; letters of any script.
 
     >>> name(" O'Neil-Smith  Jr. "), name("정")
     ('oneilsmith jr', '정')

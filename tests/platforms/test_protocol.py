@@ -25,6 +25,7 @@ from goodanalytics.platforms import (
     Notice,
     OpenAI,
     Outcome,
+    Person,
     Planned,
     Platform,
     Renewing,
@@ -132,6 +133,24 @@ def test_a_person_shows_what_is_known():
     actual = repr(a_sale().person)
 
     assert actual.startswith("Person(email=…, phone=…, name=…, external_id=…")
+
+
+WHOLE_NAMES = {
+    "two words": ("Ada Lovelace", ("Ada", "Lovelace")),
+    "titles before and behind": ("Prof. Dr. Ada King Lovelace, Ph.D.", ("Ada", "Lovelace")),
+    "a junior": ("Sammy Davis Jr.", ("Sammy", "Davis")),
+    "one who is called like a title": ("Sir", ("Sir", None)),
+    "a title and one name": ("Mrs. Lovelace", (None, "Lovelace")),
+    "nothing": (" ", (None, None)),
+}
+
+
+@pytest.mark.parametrize(("whole", "expected"), WHOLE_NAMES.values(), ids=WHOLE_NAMES)
+def test_a_whole_name_has_a_first_and_a_last(whole, expected):
+    """Without titles, which no platform counts as part of a name."""
+    person = Person(name=whole)
+
+    assert (person.given, person.family) == expected
 
 
 # Messages
