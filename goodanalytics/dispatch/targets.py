@@ -94,7 +94,7 @@ class Targets:
                 place = Place("credential", workspace_id, target, name)
                 secrets[name] = self.config.sealer.unseal(value, place).decode()
             except ConfigError as error:
-                self.config.report(error, f"opening a credential of {target}")
+                self.config.report(_alone(error), f"opening a credential of {target}")
                 shut.append(name)
         return secrets, f"sealed with another secret key: {', '.join(sorted(shut))}" if shut else None
 
@@ -111,7 +111,7 @@ class Targets:
             keyring = webhooks.unseal(self.config.sealer, workspace_id, webhook_id, sealed)
             secrets = keyring.signing(self.config.clock())
         except ConfigError as error:
-            self.config.report(error, f"opening the secret of {target}")
+            self.config.report(_alone(error), f"opening the secret of {target}")
             obstacle = "sealed with another secret key"
         return Correspondent(
             workspace_id=workspace_id,
@@ -182,12 +182,17 @@ class Targets:
         except (ConfigError, msgspec.MsgspecError) as error:
             # What msgspec says may quote what it read.
             self.config.report(
-                error if isinstance(error, ConfigError) else ValueError("it is none of ours"),
+                _alone(error) if isinstance(error, ConfigError) else ValueError("it is none of ours"),
                 f"reading dispatch {row.id}",
             )
             return None
         answered = settled(conversion, self.config.consent_silence)
         return msgspec.structs.replace(answered, dispatch_id=row.id)
+
+
+def _alone(error: ConfigError) -> ConfigError:
+    """*error* without its frames: their variables are keys and secrets, and `on_error` may show variables to anybody."""
+    return ConfigError(str(error))
 
 
 def lane(to: Correspondent, content: Content) -> str:

@@ -150,6 +150,8 @@ class TestAnotherSecretKey:
         assert await paused_reason(house) == "credentials: sealed with another secret key: token"
         assert ["previous_secret_keys" in str(error) for error in errors] == [True]
         assert "a-secret-of-bell" not in str(errors)
+        # Whoever collects errors also collects the variables of their frames.
+        assert [(error.__traceback__, error.__context__) for error in errors] == [(None, None)]
 
     async def test_after_the_rotation_the_former_one_is_not_needed(self, house, exchange, renewed):
         """Credentials, webhooks and what waits are sealed anew; a second rotation finds nothing to do."""
