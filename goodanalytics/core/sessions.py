@@ -35,7 +35,7 @@ OPENS = frozenset(EventType) - {EventType.LINK_CLICK, EventType.ENGAGEMENT, Even
 """What a browser can begin a visit with."""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Session(msgspec.Struct, frozen=True, gc=False):
     """A visit, as its row. *acquisition* is `Source.to_json()` of what brought it, *link_id* the short link if one did."""
 
     workspace_id: UUID

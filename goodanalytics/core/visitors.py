@@ -24,7 +24,7 @@ STATUS_RANK = {"anonymous": 0, "identified": 1, "lead": 2, "customer": 3, "churn
 """A status only climbs: a customer who fills in a form again stays a customer."""
 
 
-class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Visitor(msgspec.Struct, frozen=True, gc=False):
     """
     A visitor, as one row or as the fold of several.
 
@@ -45,6 +45,8 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     workspace_id: UUID
     id: UUID
     canonical_id: UUID
+    first_seen_at: datetime
+    last_seen_at: datetime
     status: str = "anonymous"
     external_id: str | None = None
     email: str | None = None
@@ -57,8 +59,6 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_source: dict[str, Any] | None = None
     last_source_at: datetime | None = None
     last_click_id: UUID | None = None
-    first_seen_at: datetime
-    last_seen_at: datetime
     identified_at: datetime | None = None
     converted_at: datetime | None = None
     geo: dict[str, Any] = {}

@@ -176,7 +176,7 @@ def _reader(kind: type[R], jsons: Collection[str]) -> Callable[[Sequence[Any]], 
         for place, decode in decoders:
             if (text := values[place]) is not None:
                 values[place] = decode(text)
-        return kind(**dict(zip(names, values, strict=True)))
+        return kind(*values)  # a tenth of what names cost, for two rows of each hit
 
     return read
 
