@@ -168,8 +168,8 @@ class Links(LinkRegistry):
         Args:
             search: A part of the short address, the destination, title, notes or external id.
             archived: Only those in use, only archived ones, or with `None` both.
-            period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; all until now when left
-                out. `totals` tells how many they are.
+            period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; the ten years until
+                now when left out. `totals` tells how many they are.
 
         Raises:
             InvalidInput: *limit* is not 1 to 200, *sort* is unknown, *period* is not usable, or *cursor* is of another list.
@@ -217,7 +217,8 @@ class Links(LinkRegistry):
         What became of a link; `store.link_figures` defines each figure. Leads and sales are those of visits that it began.
 
         Args:
-            period: From (inside) and to (outside), aware; everything until now when left out.
+            period: From (inside) and to (outside), aware; until now since its first click or its making, ten years at most,
+                when left out.
             unique_window: A person's clicks within it count once in `deduplicated_clicks`.
 
         Raises:
