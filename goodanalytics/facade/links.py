@@ -66,7 +66,8 @@ class Links(LinkRegistry):
             url: Where it leads: an absolute http or https address, or one of `config.link_app_schemes`.
             request_key: Makes the call safe to repeat: the same key and link is made once, and handed out again.
             external_id: Your own id of it, unique among the links in use.
-            fields: Everything else; see `LinkFields`. The key is random when left out.
+            fields: Everything else; see `LinkFields`. The key is random when left out; the domain is the first of
+                `config.link_domains`, and has to be given where there is none: your app's own host, such as `shop.example`.
 
         Raises:
             InvalidInput: A value is not usable, or something else answers at that key.
@@ -192,7 +193,12 @@ class Links(LinkRegistry):
         cursor: str | None = None,
         workspace_id: UUID | None = None,
     ) -> Page[Revision]:
-        """A page of what was changed of a link, by whom and when; the newest first, the making last."""
+        """
+        A page of what was changed of a link, by whom and when; the newest first, the making last. Empty for an unknown link.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, or *cursor* is of another list.
+        """
         async with self.database.connect() as conn:
             return await link_history.history(
                 conn,
@@ -285,7 +291,15 @@ class Links(LinkRegistry):
         include_bots: bool = False,
         workspace_id: UUID | None = None,
     ) -> Page[Click]:
-        """A page of a link's clicks, the newest first."""
+        """
+        A page of a link's clicks, the newest first. Empty for an unknown link.
+
+        Args:
+            include_bots: Also what bots, previews and prefetches asked for.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, or *cursor* is of another list.
+        """
         async with self.database.connect() as conn:
             return await link_figures.clicks(
                 conn, self.database.tables, self._in(workspace_id), as_uuid(link, "link"),
