@@ -16,6 +16,7 @@ from goodanalytics.core.bounds import text
 from goodanalytics.core.link_fields import LinkFields, checked_domain
 from goodanalytics.core.links import KEY, Domain, Link
 from goodanalytics.core.moving_files import FileFormat
+from goodanalytics.core.own_address import searched_address
 from goodanalytics.core.sharing import ShareFields, share_urls
 from goodanalytics.errors import NotFound
 from goodanalytics.link_registry import LinkAndPlace, LinkChanges, LinkRegistry, as_uuid
@@ -167,7 +168,7 @@ class Links(LinkRegistry):
         A page of links, newest first unless *sort* says otherwise; `page.next_cursor` leads to the next one.
 
         Args:
-            search: A part of the short address, the destination, title, notes or external id.
+            search: A part of the short address (as `short_url` gives it, or domain and key), the destination, title, notes or external id.
             archived: Only those in use, only archived ones, or with `None` both.
             period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; the ten years until
                 now when left out. `totals` tells how many they are.
@@ -175,8 +176,10 @@ class Links(LinkRegistry):
         Raises:
             InvalidInput: *limit* is not 1 to 200, *sort* is unknown, *period* is not usable, or *cursor* is of another list.
         """
+        said = text(search)
         wanted = Wanted(
-            search=text(search), domain=None if domain is None else checked_domain(domain), tag=text(tag),
+            search=said, address=None if said is None else searched_address(said, self.config.link_path),
+            domain=None if domain is None else checked_domain(domain), tag=text(tag),
             folder=text(folder), partner_id=partner_id, archived=archived,
         )  # fmt: skip
         async with self.database.connect() as conn:

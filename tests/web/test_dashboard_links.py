@@ -279,6 +279,25 @@ async def test_a_link_below_a_path_shows_the_address_that_works(running, staff):
     assert "Short address shop.example/l/tea" in page
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "shop.example/l/tea",
+        "https://shop.example/l/tea",
+        "https://shop.example/l/tea?qr=1",
+        "/l/tea",
+        "shop.example/tea",
+    ],
+)
+async def test_a_link_is_found_by_its_address_as_it_was_copied(running, staff, said):
+    """With and without scheme, below the path at which it works, or as domain and key."""
+    for key in ("tea", "coffee"):
+        await running.links.create(url="https://a.example/x", domain="shop.example", key=key)
+    html = (await staff.get(f"/links?search={quote(said)}")).text
+
+    assert re.findall(r"<bdi>shop\.example/l/<b>([^<]+)</b>", html) == ["tea"]
+
+
 # Making and changing -------------------------------------------------------------------------------------------------
 
 
