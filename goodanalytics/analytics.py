@@ -59,9 +59,13 @@ class Analytics(ConversionVerbs):
         engine_or_url: The host's own `AsyncEngine` (postgresql+asyncpg), or a URL for one of our own.
         config: Everything that can be set.
 
+    Raises:
+        ConfigError: The URL is none, or not PostgreSQL's.
+
     Attributes:
         visitors, links, partners, reports: What is known, to be read and managed.
         platforms: Ad platforms: switched on and off, and what they were told.
+        webhooks: Receivers of yours: added, changed, tried out.
         hooks: What the host wants to be told: `hooks.on("sale")`.
         log: Where hits are made durable.
         tracker, redirect, qr, api, dashboard, health: ASGI apps, for hosts that mount them one by one; `wrap` does it for all.

@@ -40,7 +40,7 @@ def read(groups: Mapping[str, type], prefix: str, environ: Mapping[str, str] | N
         hints = typing.get_type_hints(owner)
         found: dict[str, Any] = {}
         for setting in dataclasses.fields(owner):
-            if not setting.init:
+            if not setting.init or (not group and setting.name in groups):
                 continue
             name = prefix + (f"{group}_{setting.name}" if group else setting.name).upper()
             read_text = _reader(setting.name, hints[setting.name])
@@ -145,10 +145,6 @@ def _reader(name: str, hint: Any) -> Callable[[str], Any] | None:
         "authenticate",
         "dashboard_auth",
         "on_error",
-        "session",
-        "cookies",
-        "identity",
-        "rate_limits",
         "limiter",
         "dispatch_policy",
         "consent",

@@ -225,8 +225,9 @@ class Verbs:
         Raises:
             InvalidInput: A value is out of its bounds, or *durability* does not go with *connection*.
             Busy: Too much waits already.
-            NotFound: There is no such visitor in this workspace.
-            Conflict: *key* was used for something else.
+            DatabaseUnavailable: The database does not answer; with `log`, only if there is no spool either.
+            NotFound: There is no such visitor in this workspace; only `now` can tell.
+            Conflict: *key* was used for something else; only `now` can tell.
         """
         known = {str(t) for t in (EventType.PAGEVIEW, EventType.SHARE, EventType.SESSION_START)}
         event_type, name = (
@@ -264,7 +265,15 @@ class Verbs:
         workspace_id: UUID | None = None,
         life: timedelta = timedelta(hours=1),
     ) -> str:
-        """A token with which a page may say who its visitor is: `GoodAnalytics.identify({token})`."""
+        """
+        A token with which a page may say who its visitor is: `GoodAnalytics.identify({token})`.
+
+        Args:
+            life: How long the page may use it.
+
+        Raises:
+            InvalidInput: *external_id* names nobody.
+        """
         claims = {"external_id": said.external_id(external_id), "email": email, "name": name}
         return self._token("identity", {k: v for k, v in claims.items() if v is not None}, workspace_id, life)
 
@@ -277,8 +286,16 @@ class Verbs:
         workspace_id: UUID | None = None,
         life: timedelta = timedelta(hours=1),
     ) -> str:
-        """A token that makes a page's `lead` or `sale` with exactly these values true."""
-        claims = {"amount_cents": amount_cents, "currency": currency, "key": key}
+        """
+        A token that makes a page's `lead` or `sale` with exactly these values true.
+
+        Args:
+            life: How long the page may use it.
+
+        Raises:
+            InvalidInput: A value is out of the bounds of `sale`, so that no page could use the token.
+        """
+        claims = {**self._money(amount_cents, currency), "key": said.key(key)}
         return self._token(
             "conversion", {k: v for k, v in claims.items() if v is not None}, workspace_id, life
         )

@@ -278,6 +278,13 @@ def test_a_misspelt_variable_is_named_with_those_that_exist() -> None:
         from_env(MOUTN="/x")
 
 
+@pytest.mark.parametrize("group", ["SESSION", "COOKIES", "IDENTITY", "REFERRAL", "RATE_LIMITS"])
+def test_a_group_is_no_variable_of_its_own(group):
+    """Its members are; a text for the whole group would only fail later, with advice for Python."""
+    with pytest.raises(ConfigError, match=f"GOODANALYTICS_{group} is not a setting"):
+        from_env(**{group: "x"})
+
+
 def test_other_programs_variables_are_none_of_ours() -> None:
     """Only our prefix counts, and it can be chosen."""
     read = Config.from_env("GA_", {"GA_SECRET_KEY": SECRET, "GOODANALYTICS_NONSENSE": "x", "PATH": "/bin"})

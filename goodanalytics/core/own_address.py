@@ -30,6 +30,18 @@ def prefix_of(domain: str, link_domains: Collection[str], link_path: str) -> str
     return link_path if {domain, domain.partition(":")[0]}.isdisjoint(link_domains) else ""
 
 
+def searched_address(said: str, link_path: str) -> str:
+    """
+    The part of a domain and key that somebody looks for who gives a short address as it was copied or printed.
+
+    >>> searched_address("https://shop.example/l/tea?qr=1", "/l"), searched_address("go.example/tea", "/l")
+    ('shop.example/tea', 'go.example/tea')
+    """
+    bare = said.partition("://")[2] or said
+    host, below, key = bare.partition("?")[0].partition(f"{link_path}/")
+    return f"{host}/{key}" if below else host
+
+
 def check_link_leads_on(link: Link, domain: Domain, prefix: str) -> None:
     """
     Let a *link* pass that leads away from itself.

@@ -16,6 +16,7 @@ from goodanalytics.core.bounds import text
 from goodanalytics.core.link_fields import LinkFields, checked_domain
 from goodanalytics.core.links import KEY, Domain, Link
 from goodanalytics.core.moving_files import FileFormat
+from goodanalytics.core.own_address import searched_address
 from goodanalytics.core.sharing import ShareFields, share_urls
 from goodanalytics.errors import NotFound
 from goodanalytics.link_registry import LinkAndPlace, LinkChanges, LinkRegistry, as_uuid
@@ -66,7 +67,8 @@ class Links(LinkRegistry):
             url: Where it leads: an absolute http or https address, or one of `config.link_app_schemes`.
             request_key: Makes the call safe to repeat: the same key and link is made once, and handed out again.
             external_id: Your own id of it, unique among the links in use.
-            fields: Everything else; see `LinkFields`. The key is random when left out.
+            fields: Everything else; see `LinkFields`. The key is random when left out; the domain is the first of
+                `config.link_domains`, and has to be given where there is none: your app's own host, such as `shop.example`.
 
         Raises:
             InvalidInput: A value is not usable, or something else answers at that key.
@@ -166,16 +168,18 @@ class Links(LinkRegistry):
         A page of links, newest first unless *sort* says otherwise; `page.next_cursor` leads to the next one.
 
         Args:
-            search: A part of the short address, the destination, title, notes or external id.
+            search: A part of the short address (as `short_url` gives it, or domain and key), the destination, title, notes or external id.
             archived: Only those in use, only archived ones, or with `None` both.
-            period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; all until now when left
-                out. `totals` tells how many they are.
+            period: From (inside) and to (outside), aware: whose clicks count when *sort* is by clicks; the ten years until
+                now when left out. `totals` tells how many they are.
 
         Raises:
             InvalidInput: *limit* is not 1 to 200, *sort* is unknown, *period* is not usable, or *cursor* is of another list.
         """
+        said = text(search)
         wanted = Wanted(
-            search=text(search), domain=None if domain is None else checked_domain(domain), tag=text(tag),
+            search=said, address=None if said is None else searched_address(said, self.config.link_path),
+            domain=None if domain is None else checked_domain(domain), tag=text(tag),
             folder=text(folder), partner_id=partner_id, archived=archived,
         )  # fmt: skip
         async with self.database.connect() as conn:
@@ -192,7 +196,12 @@ class Links(LinkRegistry):
         cursor: str | None = None,
         workspace_id: UUID | None = None,
     ) -> Page[Revision]:
-        """A page of what was changed of a link, by whom and when; the newest first, the making last."""
+        """
+        A page of what was changed of a link, by whom and when; the newest first, the making last. Empty for an unknown link.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, or *cursor* is of another list.
+        """
         async with self.database.connect() as conn:
             return await link_history.history(
                 conn,
@@ -217,7 +226,8 @@ class Links(LinkRegistry):
         What became of a link; `store.link_figures` defines each figure. Leads and sales are those of visits that it began.
 
         Args:
-            period: From (inside) and to (outside), aware; everything until now when left out.
+            period: From (inside) and to (outside), aware; until now since its first click or its making, ten years at most,
+                when left out.
             unique_window: A person's clicks within it count once in `deduplicated_clicks`.
 
         Raises:
@@ -284,7 +294,15 @@ class Links(LinkRegistry):
         include_bots: bool = False,
         workspace_id: UUID | None = None,
     ) -> Page[Click]:
-        """A page of a link's clicks, the newest first."""
+        """
+        A page of a link's clicks, the newest first. Empty for an unknown link.
+
+        Args:
+            include_bots: Also what bots, previews and prefetches asked for.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, or *cursor* is of another list.
+        """
         async with self.database.connect() as conn:
             return await link_figures.clicks(
                 conn, self.database.tables, self._in(workspace_id), as_uuid(link, "link"),

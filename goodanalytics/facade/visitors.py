@@ -65,7 +65,16 @@ class Visitors:
         status: str | None = None,
         workspace_id: UUID | None = None,
     ) -> Page[Visitor]:
-        """A page of people, last seen first; `page.next_cursor` leads to the next one."""
+        """
+        A page of people, last seen first; `page.next_cursor` leads to the next one.
+
+        Args:
+            search: A part of the name, e-mail address, phone number, your own id or ours, in upper or lower case.
+            status: anonymous, identified, lead, customer or churned.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, *search* is too long, *status* is none of these, or *cursor* is of another list.
+        """
         async with self.database.connect() as conn:
             return await visitors.list_visitors(
                 conn, self.database.tables, self._in(workspace_id),
@@ -81,7 +90,13 @@ class Visitors:
         newest_first: bool = True,
         workspace_id: UUID | None = None,
     ) -> Page[TimelineEntry]:
-        """A page of everything that a person did, on all their devices."""
+        """
+        A page of everything that a person did, on all their devices.
+
+        Raises:
+            InvalidInput: *limit* is not 1 to 200, or *cursor* is of another list.
+            NotFound: There is no such visitor.
+        """
         async with self.database.connect() as conn:
             return await visitors.timeline(
                 conn, self.database.tables, self._in(workspace_id), as_uuid(visitor, "visitor"),
@@ -103,7 +118,12 @@ class Visitors:
             )
 
     async def why(self, visitor: Visitor | UUID | str, *, workspace_id: UUID | None = None) -> Any:
-        """Why this is one person: its devices and names, the merges with their evidence, and what stayed apart."""
+        """
+        Why this is one person: its devices and names, the merges with their evidence, and what stayed apart.
+
+        Raises:
+            NotFound: There is no such visitor.
+        """
         async with self.database.connect() as conn:
             return await visitors.why(
                 conn, self.database.tables, self._in(workspace_id), as_uuid(visitor, "visitor")

@@ -36,10 +36,12 @@ class Wanted:
 
     Attributes:
         search: A part of the short address, the destination, title, notes or external id; case does not matter.
+        address: Also a part of the short address, as `core.own_address.searched_address` reads it out of *search*.
         archived: Only those in use, only archived ones, or with `None` both.
     """
 
     search: str | None = None
+    address: str | None = None
     domain: str | None = None
     tag: str | None = None
     folder: str | None = None
@@ -142,7 +144,10 @@ def conditions(t: Tables, wanted: Wanted) -> list[ColumnElement[bool]]:
         part = wanted.search[:MAX_SEARCH]
         address = c.domain + "/" + c.key
         places = (address, c.url, c.title, c.notes, c.external_id)
-        found.append(or_(*(func.coalesce(place, "").icontains(part, autoescape=True) for place in places)))
+        sought = [(place, part) for place in places]
+        if wanted.address:
+            sought.append((address, wanted.address[:MAX_SEARCH]))
+        found.append(or_(*(func.coalesce(at, "").icontains(one, autoescape=True) for at, one in sought)))
     for name in ("domain", "folder", "partner_id"):
         value = getattr(wanted, name)
         if value is not None:

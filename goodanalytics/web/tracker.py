@@ -263,7 +263,8 @@ class Tracker:
             event_type=EventType.ENGAGEMENT,
             origin="browser",
             signals=Signals(anonymous_id=visit.anonymous_id),
-            client=Client(bot=visit.client.bot, bot_version=visit.client.bot_version),
+            # No version: without the user agent, `core.reclassify` could only take it for a bot's.
+            client=Client(bot=visit.client.bot),
             consent=DENIED,
         )
         await self._log.append([hit])

@@ -134,9 +134,17 @@ async def test_a_webhook_is_added_and_its_secret_seen_once(live: Live, page: Pag
     await expect(page.locator("main")).to_contain_text("No program is told yet")
 
 
+async def test_the_open_room_is_in_sight_on_a_telephone(live: Live, page: Page):
+    """The rooms stand in a row that scrolls; the last one, where it is open, is seen whole."""
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await page.goto(f"{live.url}/platforms")
+
+    await expect(page.locator(".top nav [aria-current]")).to_be_in_viewport(ratio=1)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_no_page_is_wider_than_its_window(live: Live, page: Page, width: str):
-    """With everything open, on a desk and on a telephone."""
+    """With everything open, on a desk and on a telephone; the API's reference too."""
     await live.house.analytics.platforms.store_credential("bell", "token", TOKEN)
     await live.house.analytics.platforms.enable("bell")
     made = await live.house.analytics.webhooks.create("https://a-very-long-name-of-a-receiver.shop.example/x")
@@ -147,7 +155,13 @@ async def test_no_page_is_wider_than_its_window(live: Live, page: Page, width: s
     wide, high = WIDTHS[width]
     await page.set_viewport_size({"width": wide, "height": high})
     overflow = {}
-    for path in ("platforms", "dispatches", f"dispatches/{dead.id}", f"webhooks#{made.webhook.id}"):
+    for path in (
+        "platforms",
+        "dispatches",
+        f"dispatches/{dead.id}",
+        f"webhooks#{made.webhook.id}",
+        "../api/docs",
+    ):
         await page.goto(f"{live.url}/{path}")
         await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         overflow[path] = await page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 
@@ -178,11 +179,12 @@ def test_make_knows_the_target(command):
 @pytest.mark.parametrize("command", [c for c in commands(README) if c.startswith("goodanalytics")])
 def test_the_command_line_understands(command):
     """The command exists and takes these options with these values."""
-    words = shlex.split(command)[1:]
-    group = main.make_context("goodanalytics", list(words))
-    name, found, rest = main.resolve_command(group, words)
+    found, name, rest, parent = main, "goodanalytics", shlex.split(command)[1:], None
+    while isinstance(found, click.Group):
+        parent = found.make_context(name, list(rest), parent=parent)
+        name, found, rest = found.resolve_command(parent, rest)
 
-    assert found.make_context(name, rest, parent=group).command is found
+    assert found.make_context(name, rest, parent=parent).command is found
 
 
 def test_an_unknown_command_or_option_is_noticed():
@@ -191,6 +193,8 @@ def test_an_unknown_command_or_option_is_noticed():
         test_the_command_line_understands("goodanalytics migrat")
     with pytest.raises(Exception, match="--sequel"):
         test_the_command_line_understands("goodanalytics migrate --sequel")
+    with pytest.raises(Exception, match="Missing parameter: credential"):
+        test_the_command_line_understands("goodanalytics platforms credential meta")
 
 
 def test_migrate_and_doctor_do_what_the_readme_says(environment):

@@ -17,6 +17,7 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core import raw
 from goodanalytics.core.consent import DENIED, GRANTED, Consent
 from goodanalytics.core.hits import EventType
+from goodanalytics.store.reclassify import reclassify
 
 CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -129,6 +130,26 @@ async def test_a_browser_that_says_no_is_taken_at_its_word(
     found = await logged(analytics, "POST", "/ga/t/deny", headers)
 
     assert found == ([] if expected is None else [(EventType.ENGAGEMENT, expected)])
+
+
+async def test_a_no_does_not_make_a_bot_of_anybody(analytics: Analytics) -> None:
+    """It carries no user agent, and whoever judges history anew must not take that for a machine's."""
+    for path in ("/ga/t/event", "/ga/t/deny"):
+        await logged(analytics, "POST", path, {})
+    await analytics.drain()
+    async for _ in reclassify(analytics.database, analytics.config):
+        pass
+    e = analytics.database.tables.events.c
+    async with analytics.database.connect() as conn:
+        found = (
+            await conn.execute(
+                select(e.event_type, e.bot)
+                .where(e.workspace_id == analytics.config.workspace)
+                .order_by(e.received_at)
+            )
+        ).all()
+
+    assert [tuple(row) for row in found] == [("pageview", None), ("engagement", None)]
 
 
 async def test_a_function_that_fails_says_nothing_and_loses_no_hit(

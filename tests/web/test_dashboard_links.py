@@ -247,13 +247,55 @@ async def test_pages_of_the_list_follow_each_other(running, staff, sort):
         pytest.param("/links?after=zzz", "cursor", id="cursor"),
         pytest.param("/links?sort=key&after=zzz", "cursor", id="cursor of another order"),
         pytest.param("/links?tz=Mars", "Mars", id="zone"),
-        pytest.param("/domains?host=a%2Fb", "host name", id="host"),
     ],
 )
 async def test_a_wrong_question_is_explained(staff, errors, path, says):
     """400 with the reason; nothing of it is our failure."""
     assert says in (await staff.page(path, 400)).text
     assert errors == []
+
+
+async def test_a_wrong_domain_can_be_mended(running, staff, errors):
+    """What was typed stands in its field again, with the reason beside it; the domains are still shown."""
+    await make(running)
+    html = (await staff.get("/domains?host=a%2Fb", 400)).text
+
+    assert "This is &#39;a/b&#39;; give a host name" in html
+    assert re.search(
+        r'<input name="host" value="a/b"[^>]* aria-describedby="wrong" aria-invalid="true"', html
+    )
+    assert "go.example" in html
+    assert errors == []
+
+
+async def test_a_link_below_a_path_shows_the_address_that_works(running, staff):
+    """On the app's own host a link lives below `link_path`: the list and the link's page say so."""
+    link = await running.links.create(
+        url="https://shop.example/x", domain="shop.example", key="tea", title="T"
+    )
+    listed, page = (await staff.page("/links")).text, (await staff.page(f"/links/{link.id}")).text
+
+    assert "shop.example/l/tea" in listed
+    assert "Short address shop.example/l/tea" in page
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "shop.example/l/tea",
+        "https://shop.example/l/tea",
+        "https://shop.example/l/tea?qr=1",
+        "/l/tea",
+        "shop.example/tea",
+    ],
+)
+async def test_a_link_is_found_by_its_address_as_it_was_copied(running, staff, said):
+    """With and without scheme, below the path at which it works, or as domain and key."""
+    for key in ("tea", "coffee"):
+        await running.links.create(url="https://a.example/x", domain="shop.example", key=key)
+    html = (await staff.get(f"/links?search={quote(said)}")).text
+
+    assert re.findall(r"<bdi>shop\.example/l/<b>([^<]+)</b>", html) == ["tea"]
 
 
 # Making and changing -------------------------------------------------------------------------------------------------

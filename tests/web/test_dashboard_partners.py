@@ -445,6 +445,14 @@ async def test_only_our_own_page_changes_a_partner(running, staff, headers):
     assert (await running.partners.commissions(ada)).items == (entry,)
 
 
+async def test_your_own_data_is_shown_as_it_was_written(running, staff):
+    """What is no text stands on a partner's page as JSON has it, and not as Python would write it."""
+    one = await partner(running, "p", metadata={"vip": True, "since": None, "tiers": ["a", 1]})
+    html = (await staff.get(f"/partners/{one.id}")).text
+
+    assert [f"<bdi>{value}</bdi>" in html for value in ("true", "null", "[&#34;a&#34;,1]")] == [True] * 3
+
+
 async def test_what_anybody_wrote_stays_a_text(running, staff):
     """Payloads in every text of a partner and of a review make no element, attribute or address of their own."""
     paths = ["/partners", "/links/new"]

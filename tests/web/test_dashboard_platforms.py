@@ -343,7 +343,7 @@ async def test_a_webhook_is_tried_out(database_url, config, clock):
             unknown = await Dashboard(client).press(f"/webhooks/{UUID(int=5)}/test")
 
     said = [
-        "It works: the test notice was taken. http_200 · HTTP 200",
+        "It works: the test notice was taken. HTTP 200",
         "The receiver refused the test notice: gone · HTTP 410.",
     ]
     assert [text in text_of(page) for text, page in zip(said, pages, strict=True)] == [True, True]

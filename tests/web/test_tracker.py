@@ -21,6 +21,7 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core import tokens
 from goodanalytics.core.browsers import id_in
 from goodanalytics.core.hits import id_for_key
+from goodanalytics.errors import InvalidInput
 from tests.conftest import FrozenClock
 
 BROWSER = (
@@ -512,6 +513,21 @@ async def test_a_signed_sale_earns_what_was_signed(analytics: Analytics, client:
     assert (await send(client, sale)).status_code == 202
     (visitor,) = await rows(analytics, "visitors")
     assert (visitor["ltv"], visitor["status"]) == ({"EUR": 4900}, "customer")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"amount_cents": -1, "currency": "EUR"}, id="negative"),
+        pytest.param({"amount_cents": 4900}, id="no currency"),
+        pytest.param({"amount_cents": 4900, "currency": "euro"}, id="no such currency"),
+        pytest.param({"key": " order-1"}, id="outer blank"),
+    ],
+)
+def test_what_no_sale_can_say_is_not_signed(analytics: Analytics, values: dict[str, Any]) -> None:
+    """The host hears of it where it makes the token, and not by sales that are missing."""
+    with pytest.raises(InvalidInput):
+        analytics.conversion_token(**values)
 
 
 async def test_a_signed_sale_counts_once(analytics: Analytics, client: httpx.AsyncClient) -> None:

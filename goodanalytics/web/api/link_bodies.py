@@ -255,7 +255,7 @@ class ClickQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StatsQuery(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
 ):
-    """Which time, and how it is cut. Without a period: everything until now."""
+    """Which time, and how it is cut. Without a period: everything until now, ten years at most."""
 
     since: Moment | None = None
     until: Moment | None = None

@@ -116,6 +116,7 @@ class Delivery:
         what: Such as `Sale`, with *amount* beside it.
         mood: Of its state; empty for none.
         why: What is to be known of that state; empty when nothing is.
+        answer: What the other side answered last; empty before it did.
         facts: What was told, by name, in order.
         match_keys: What the person could be recognised by.
     """
@@ -127,6 +128,7 @@ class Delivery:
     state: str
     mood: str
     why: str
+    answer: str
     facts: tuple[tuple[str, str], ...]
     match_keys: tuple[str, ...]
 
@@ -215,6 +217,17 @@ def match_key(name: str) -> str:
     return MATCH_KEYS.get(name, name)
 
 
+def answer(code: str) -> str:
+    """
+    What the other side answered: HTTP's own answer in HTTP's words, a platform's own code as it is.
+
+    >>> answer("http_503"), answer("invalid_grant")
+    ('HTTP 503', 'invalid_grant')
+    """
+    status = code.removeprefix("http_")
+    return f"HTTP {status}" if code != status and status.isdigit() else code
+
+
 def shares(found: Coverage) -> tuple[Share, ...]:
     """The match keys of a platform's deliveries, the most frequent first."""
     return tuple(
@@ -272,6 +285,7 @@ def _delivery(dispatch: Dispatch, hosts: Mapping[str, str]) -> Delivery:
         state=STATES.get(dispatch.state, dispatch.state),
         mood=MOODS.get(dispatch.state, ""),
         why=_why(dispatch),
+        answer=answer(dispatch.code or ""),
         facts=tuple(_facts(dispatch.shown)),
         match_keys=tuple(match_key(key) for key in dispatch.shown.get("match_keys", ())),
     )
@@ -279,7 +293,7 @@ def _delivery(dispatch: Dispatch, hosts: Mapping[str, str]) -> Delivery:
 
 def _why(dispatch: Dispatch) -> str:
     """The reason, and what the platform said, each once."""
-    said = [dispatch.code, dispatch.message] if dispatch.state != "delivered" else []
+    said = [answer(dispatch.code or ""), dispatch.message] if dispatch.state != "delivered" else []
     parts = [reason(dispatch.reason) if dispatch.reason != dispatch.code else "", *said]
     return " · ".join(dict.fromkeys(part for part in parts if part))
 
@@ -312,6 +326,7 @@ __all__ = [
     "Delivery",
     "Hours",
     "Share",
+    "answer",
     "deliveries",
     "first_hour",
     "hours",

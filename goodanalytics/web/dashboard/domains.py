@@ -48,8 +48,12 @@ class DomainPages:
     async def list(self, request: Request) -> Response:
         """Every domain that has links, that something was said of, or that is a link domain."""
         typed = asking.first_of(request.query_params.multi_items()).get("host", "").strip()
+        wrong = ""
         if typed:
-            return self._to(request, checked_domain(typed), asked_of(request, self.links.config))
+            try:
+                return self._to(request, checked_domain(typed), asked_of(request, self.links.config))
+            except InvalidInput as error:
+                wrong = in_plain(error)
         workspace_id = workspace_of(request, self.links.config)
         told = {domain.host: domain for domain in await self.links.domains(workspace_id=workspace_id)}
         async with self.links.database.connect() as conn:
@@ -59,7 +63,14 @@ class DomainPages:
         return rendering.page(
             request,
             "domains.html",
-            {"asked": asked_of(request, self.links.config), "domains": shown, "with_links": known.domains},
+            {
+                "asked": asked_of(request, self.links.config),
+                "domains": shown,
+                "with_links": known.domains,
+                "host": typed,
+                "wrong": wrong,
+            },
+            400 if wrong else 200,
         )
 
     async def edit(self, request: Request) -> Response:

@@ -338,7 +338,9 @@ def _standing(status: PlatformStatus) -> tuple[str, str]:
 
 def _said(verdict: Verdict, who: str, what: str) -> Said:
     """What came of a test, in which *who* was told of an invented *what*."""
-    told = " · ".join(part for part in (verdict.code, verdict.message) if part)
+    told = " · ".join(
+        dict.fromkeys(part for part in (deliveries.answer(verdict.code or ""), verdict.message) if part)
+    )
     if verdict.status in ("delivered", "accepted"):
         return Said("good", f"It works: the test {what} was taken.{f' {told}' if told else ''}")
     cause = {

@@ -14,6 +14,11 @@ if (reading && plot) {
   plot.addEventListener("pointerleave", () => { reading.textContent = ""; });
 }
 
+// On a phone the rooms stand in one row that scrolls: bring the one that is open into sight.
+const rooms = document.querySelector(".top nav");
+const open = rooms?.querySelector("[aria-current]");
+if (open) rooms.scrollLeft = open.offsetLeft - rooms.offsetLeft - (rooms.clientWidth - open.offsetWidth) / 2;
+
 // Offer the browser's own time zone when the page shows another one.
 const ownZone = document.getElementById("own-zone");
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
