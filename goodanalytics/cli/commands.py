@@ -183,6 +183,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
 @main.command()
 @_database
 @_schema
+@app_option
 @click.option("--list", "is_list", is_flag=True, help="Only show what is set aside, oldest first.")
 @click.option(
     "--reclassify", is_flag=True, help="Judge recorded visitors again by today's rules of what is a bot."
@@ -196,6 +197,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
 def replay(
     database: str | None,
     schema: str,
+    app: str | None,
     *,
     is_list: bool,
     reclassify: bool,
@@ -208,8 +210,8 @@ def replay(
     The worker takes them again; those that fail once more are set aside with their new error.
 
     With --reclassify, history is corrected to what today's rules would have made of it. Run it after every process has
-    the new rules, with the app's own GOODANALYTICS_OWN_HOSTS and GOODANALYTICS_SESSION_TIMEOUT. It can be stopped and
-    started again.
+    the new rules, with --app, or with the app's own GOODANALYTICS_OWN_HOSTS and GOODANALYTICS_SESSION_TIMEOUT. It can be
+    stopped and started again.
     """
     if is_list and reclassify:
         raise click.UsageError("--list and --reclassify do not go together; use one")
@@ -218,8 +220,7 @@ def replay(
     from goodanalytics.cli import replay as cli_replay  # noqa: PLC0415
 
     async def work() -> None:
-        analytics = _analytics(_needed(database), schema=schema)
-        try:
+        async with opened(database, schema, app) as analytics:
             if is_list:
                 await cli_replay.show_rejected(analytics.database, is_json=is_json)
             elif reclassify:
@@ -229,8 +230,6 @@ def replay(
                 )
             else:
                 await cli_replay.put_back(analytics.database, is_json=is_json)
-        finally:
-            await analytics.stop()
 
     _run(work())
 

@@ -100,7 +100,8 @@ async def _about_log(database: Database, now: datetime) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                f"{found.rejected} hits could not be processed and lie in {table} with their reasons",
+                f"{found.rejected} hits could not be processed and lie in {table}. `goodanalytics replay --list` says why; "
+                "once that is mended, `goodanalytics replay` puts them back",
             )
         )
     return findings
