@@ -169,6 +169,7 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
                         **ours,
                         "GOODANALYTICS_SECRET_KEY": SECRET,
                         "GOODANALYTICS_SPOOL_PATH": "off",
+                        "PYTHONPATH": str(HERE.parent.parent),  # this checkout, whichever one is installed
                         **settings,
                     },
                 )
