@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import UUID
@@ -150,6 +150,10 @@ def worker(database: str | None, schema: str, app: str | None, *, once: bool) ->
     _run(work())
 
 
+_DOCTORS_PATIENCE = timedelta(seconds=20)
+"""A large log on a cold disk is counted within it."""
+
+
 @main.command()
 @_database
 @_schema
@@ -168,7 +172,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
     async def work() -> list[health.Finding]:
         async with opened(database, schema, app) as analytics:
             now, place = analytics.config.clock(), spool or place_of(analytics.config)
-            found = await health.examine(analytics.database, now)
+            found = await health.examine(analytics.database, now, _DOCTORS_PATIENCE)
             if all(finding.level != "wrong" for finding in found):
                 found += await health_outbox.examine(analytics.database, analytics.config.platforms, now)
         return found + (spool_contents.findings(place, now) if place is not None else [])
