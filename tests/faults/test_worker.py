@@ -62,6 +62,25 @@ async def test_a_worker_that_falls_silent_within_a_batch_loses_it_to_the_next_on
     assert len(await events(analytics)) == 3
 
 
+async def test_a_batch_that_is_never_answered_is_begun_anew(analytics, errors, monkeypatch, wait_until):
+    """A server that vanished without a word is not waited for for ever; the worker says so and goes on by itself."""
+    monkeypatch.setattr("goodanalytics.worker.LONGEST", timedelta(seconds=0.3))
+    await analytics.log.append([hit(browser="one-browser") for _ in range(3)])
+    async with analytics.database.begin() as conn:
+        await conn.execute(text("LOCK TABLE good_analytics.visitors IN ACCESS EXCLUSIVE MODE"))
+        analytics.worker.start()
+        await wait_until(lambda: errors, "the worker gives up")
+    monkeypatch.undo()
+
+    async def is_done() -> bool:
+        return len(await events(analytics)) == 3
+
+    await wait_until(is_done, "the worker has come back")
+    await analytics.worker.stop()
+    assert {type(error) for error in errors} == {DatabaseUnavailable}
+    assert "was broken off" in str(errors[0])
+
+
 async def set_for_new_connections(analytics, setting: str, value: str) -> None:
     async with analytics.database.begin() as conn:
         name = (await conn.execute(text("SELECT current_database()"))).scalar_one()
