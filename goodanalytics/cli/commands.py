@@ -222,9 +222,11 @@ def replay(
     if since is not None and not reclassify:
         raise click.UsageError("--since says from when on to reclassify; add --reclassify")
     from goodanalytics.cli import replay as cli_replay  # noqa: PLC0415
+    from goodanalytics.store import schema as schemas  # noqa: PLC0415
 
     async def work() -> None:
         async with opened(database, schema, app) as analytics:
+            await schemas.check(analytics.database)
             if is_list:
                 await cli_replay.show_rejected(analytics.database, is_json=is_json)
             elif reclassify:
