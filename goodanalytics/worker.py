@@ -36,6 +36,12 @@ A_FEW = 20
 STOP_SECONDS = 10
 """How long a stop waits for the batch at hand."""
 
+LONGEST = timedelta(minutes=5)
+"""
+After which a batch is broken off and begun anew. A PostgreSQL that vanished without a word (its machine, a partition, a failover)
+would else be waited for until somebody restarts the worker.
+"""
+
 DRAIN_PAUSE = 0.01
 """Seconds between two looks at a log whose last hits another worker has in hand."""
 
@@ -99,16 +105,32 @@ class Worker:
 
         While batches come full, the next one is larger, up to `GROWTH` times the configured size: the statements of a batch
         cost nearly the same whatever its size.
+
+        Raises:
+            DatabaseUnavailable: Nobody answers, or not within `LONGEST`. The batch is in the log again.
         """
         smallest = self._ingest.config.batch_size
-        with _collector_resting():
-            async with self._ingest.database.begin() as conn:
-                entries = await self._log.claim(conn, self._size)
-                done = await self._settle(conn, entries)
+        try:
+            async with asyncio.timeout(LONGEST.total_seconds()) as limit:
+                entries, done = await self._batch()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DatabaseUnavailable(
+                f"A batch was not through within {LONGEST} and was broken off. Does PostgreSQL hang, or does somebody hold a lock? "
+                "`pg_stat_activity` shows who waits for what"
+            ) from error
         is_full = len(entries) == self._size
         self._size = min(2 * self._size, GROWTH * smallest) if is_full else smallest
         self._ingest.hooks.notify([hit for hit, _ in done], [outcome for _, outcome in done])
         return len(entries)
+
+    async def _batch(self) -> tuple[list[Entry], list[tuple[Hit, Outcome]]]:
+        """What was taken out of the log, and what became of it."""
+        with _collector_resting():
+            async with self._ingest.database.begin() as conn:
+                entries = await self._log.claim(conn, self._size)
+                return entries, await self._settle(conn, entries)
 
     async def _settle(self, conn: Any, entries: Sequence[Entry]) -> list[tuple[Hit, Outcome]]:
         """Process *entries*; where that fails, halve them until the hit that is to blame stands alone, and set it aside."""

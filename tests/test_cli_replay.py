@@ -178,6 +178,20 @@ async def test_the_list_as_json(analytics, broken, cli):
     assert shown["error"] == "ValueError: broken with 1"
 
 
+async def test_the_schema_may_come_from_the_environment(analytics, cli, monkeypatch):
+    """The app's own setting is every command's, unless another one is named."""
+    monkeypatch.setenv("GOODANALYTICS_SCHEMA", "elsewhere")
+
+    named, said = await cli("--list", "--schema", "good_analytics"), await cli("--list")
+
+    assert (named.exit_code, named.stdout) == (0, "Nothing is set aside.\n")
+    assert said.exit_code == 1
+    assert (
+        "The schema 'elsewhere' has no tables of goodanalytics yet. Run `goodanalytics migrate`"
+        in said.stderr
+    )
+
+
 async def test_putting_back_as_json(analytics, broken, cli):
     """Counts, and no bar."""
     await set_aside(analytics, broken, 1, 2)

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import UUID
@@ -150,6 +150,10 @@ def worker(database: str | None, schema: str, app: str | None, *, once: bool) ->
     _run(work())
 
 
+_DOCTORS_PATIENCE = timedelta(seconds=20)
+"""A large log on a cold disk is counted within it."""
+
+
 @main.command()
 @_database
 @_schema
@@ -168,7 +172,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
     async def work() -> list[health.Finding]:
         async with opened(database, schema, app) as analytics:
             now, place = analytics.config.clock(), spool or place_of(analytics.config)
-            found = await health.examine(analytics.database, now)
+            found = await health.examine(analytics.database, now, _DOCTORS_PATIENCE)
             if all(finding.level != "wrong" for finding in found):
                 found += await health_outbox.examine(analytics.database, analytics.config.platforms, now)
         return found + (spool_contents.findings(place, now) if place is not None else [])
@@ -183,6 +187,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
 @main.command()
 @_database
 @_schema
+@app_option
 @click.option("--list", "is_list", is_flag=True, help="Only show what is set aside, oldest first.")
 @click.option(
     "--reclassify", is_flag=True, help="Judge recorded visitors again by today's rules of what is a bot."
@@ -196,6 +201,7 @@ def doctor(database: str | None, schema: str, app: str | None, spool: Path | Non
 def replay(
     database: str | None,
     schema: str,
+    app: str | None,
     *,
     is_list: bool,
     reclassify: bool,
@@ -208,18 +214,19 @@ def replay(
     The worker takes them again; those that fail once more are set aside with their new error.
 
     With --reclassify, history is corrected to what today's rules would have made of it. Run it after every process has
-    the new rules, with the app's own GOODANALYTICS_OWN_HOSTS and GOODANALYTICS_SESSION_TIMEOUT. It can be stopped and
-    started again.
+    the new rules, with --app, or with the app's own GOODANALYTICS_OWN_HOSTS and GOODANALYTICS_SESSION_TIMEOUT. It can be
+    stopped and started again.
     """
     if is_list and reclassify:
         raise click.UsageError("--list and --reclassify do not go together; use one")
     if since is not None and not reclassify:
         raise click.UsageError("--since says from when on to reclassify; add --reclassify")
     from goodanalytics.cli import replay as cli_replay  # noqa: PLC0415
+    from goodanalytics.store import schema as schemas  # noqa: PLC0415
 
     async def work() -> None:
-        analytics = _analytics(_needed(database), schema=schema)
-        try:
+        async with opened(database, schema, app) as analytics:
+            await schemas.check(analytics.database)
             if is_list:
                 await cli_replay.show_rejected(analytics.database, is_json=is_json)
             elif reclassify:
@@ -229,8 +236,6 @@ def replay(
                 )
             else:
                 await cli_replay.put_back(analytics.database, is_json=is_json)
-        finally:
-            await analytics.stop()
 
     _run(work())
 

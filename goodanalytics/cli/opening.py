@@ -33,7 +33,12 @@ database_option = click.option(
     help="A postgresql+asyncpg:// URL.",
 )
 schema_option = click.option(
-    "--schema", default="good_analytics", show_default=True, help="The schema that holds our tables."
+    "--schema",
+    envvar="GOODANALYTICS_SCHEMA",
+    show_envvar=True,
+    default="good_analytics",
+    show_default=True,
+    help="The schema that holds our tables.",
 )
 app_option = click.option(
     "--app",

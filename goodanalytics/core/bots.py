@@ -22,7 +22,7 @@ from typing import Final
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it when the rules of this file change what they call a bot."""
 
 MAX_USER_AGENT: Final = 512
@@ -45,6 +45,13 @@ _OWN: Final = (
         "browser-automation",
     ),
     (r"facebookexternalhit|facebookcatalog|Slackbot|Twitterbot|TelegramBot|Discordbot", "social-preview"),
+    # Office asks for a link before it opens the browser, and security gateways before the letter is delivered. Those that
+    # call themselves a browser cannot be told from one.
+    (r"^Microsoft Office|\bms-office\b|\bMSOffice\b", "link-scanner"),
+    (
+        r"Barracuda|Mimecast|[Pp]roofpoint|MessageLabs|Cloudmark|Trend ?Micro|VirusTotal|urlscan|MailScanner",
+        "link-scanner",
+    ),
     (r"GPTBot|ChatGPT-User|OAI-SearchBot|ClaudeBot|Claude-User|Claude-SearchBot|anthropic-ai", "ai-crawler"),
     (r"PerplexityBot|Perplexity-User|Google-Extended|GoogleOther|Bytespider|CCBot|Amazonbot", "ai-crawler"),
     (r"Applebot-Extended|meta-externalagent|MistralAI-User|cohere-ai|DuckAssistBot", "ai-crawler"),
@@ -62,6 +69,7 @@ _WORD_OF_CATEGORY: Final[Mapping[str, str]] = {
     "social-preview": "preview",
     "browser-automation": "automation",
     "http-library": "http library",
+    "link-scanner": "scanner",
 }
 
 _PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
@@ -79,7 +87,7 @@ class Verdict:
         reasons: Why, in words such as ``crawler: Googlebot``; empty for a person.
         name: The bot's own name, when it has one.
         category: A tag of crawler-user-agents (``search-engine``, ``ai-crawler``, ``social-preview``, ``seo``,
-            ``monitoring``, ``http-library``, ``browser-automation``, …), ``empty``, ``prefetch`` or ``unknown``.
+            ``link-scanner``, ``monitoring``, ``http-library``, ``browser-automation``, …), ``empty``, ``prefetch`` or ``unknown``.
     """
 
     bot: bool

@@ -6,6 +6,9 @@ Append: requests that arrive together share one COPY; see `group_commit`.
 Claim: a claim deletes rows in the transaction that processes them, so a worker that dies leaves them untouched, and nothing
 depends on the order in which appends commit: there is no cursor that could pass over a late one. A shard is held by one
 worker at a time through an advisory lock of that transaction, which keeps one browser's hits in order.
+
+Lease: nothing tells PostgreSQL that a worker's machine is gone or that its process hangs. So a worker that says nothing for
+`LEASE` while it has a batch is cut off, and its hits are free for the others.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ from goodanalytics.log.lines import Lines
 from goodanalytics.store.database import Database, is_lost, run, unavailable_named
 
 SHARDS = 16
+
+LEASE = timedelta(minutes=1)
+"""How long a worker may think about a batch between two statements, before PostgreSQL gives the batch to others."""
+
 _RAW = (raw.RawBeacon, raw.RawClick)
 
 # PostgreSQL's documentation, COPY, "Binary Format": a signature, flags and no extension; before each row the number of its
@@ -236,7 +243,9 @@ class PostgresLog:
                 wanted[shard] = hits
             free = await run(
                 conn,
-                "SELECT shard FROM unnest(CAST(:shards AS int[])) AS w (shard) WHERE pg_try_advisory_xact_lock(:space, shard)",
+                "SELECT shard, set_config('idle_in_transaction_session_timeout', :lease, true) "
+                "FROM unnest(CAST(:shards AS int[])) AS w (shard) WHERE pg_try_advisory_xact_lock(:space, shard)",
+                lease=f"{LEASE // timedelta(milliseconds=1)}ms",
                 space=self._lock_space,
                 shards=list(wanted),
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from goodanalytics.errors import GoodAnalyticsError
+from goodanalytics.errors import DatabaseUnavailable, GoodAnalyticsError
 from goodanalytics.migrations import days
 from goodanalytics.store import schema
 from goodanalytics.store.database import Database, run
@@ -16,6 +18,14 @@ from goodanalytics.store.database import Database, run
 LAG_WORTH_A_WORD = timedelta(minutes=1)
 LATE_DAY = timedelta(days=2)
 """Since when a day of receipts is open that somebody should look at: upkeep turns it within hours."""
+
+
+PATIENCE = timedelta(seconds=3)
+"""How long who looks waits for PostgreSQL: one that hangs neither answers nor refuses."""
+
+T = TypeVar("T")
+
+_broken_off: set[asyncio.Task[Any]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,29 @@ class Backlog:
     rejected: int
 
 
+async def answered(asked: Coroutine[Any, Any, T], patience: timedelta = PATIENCE) -> T:
+    """
+    What *asked* comes to.
+
+    Raises:
+        DatabaseUnavailable: It took too long. It is broken off, and nobody waits until it is.
+    """
+    task = asyncio.get_running_loop().create_task(asked)
+    try:
+        await asyncio.wait({task}, timeout=patience.total_seconds())
+    finally:
+        if not task.done():
+            task.cancel()
+            _broken_off.add(task)
+            task.add_done_callback(_broken_off.discard)
+    if task.done():
+        return task.result()
+    raise DatabaseUnavailable(
+        f"PostgreSQL takes connections and gives no answer within {patience.total_seconds():g} s. Is it overloaded, does its disk "
+        "hang, or does a firewall swallow what it says? `pg_stat_activity` shows who waits for what"
+    )
+
+
 async def backlog(database: Database, now: datetime) -> Backlog:
     """Count the log. An entry's id carries the millisecond in which it came."""
     t = database.tables
@@ -66,8 +99,15 @@ async def backlog(database: Database, now: datetime) -> Backlog:
     return Backlog(row.waiting, oldest, row.rejected)
 
 
-async def examine(database: Database, now: datetime) -> list[Finding]:
+async def examine(database: Database, now: datetime, patience: timedelta = PATIENCE) -> list[Finding]:
     """Look at everything that the database can tell; stops at the first thing that makes the rest meaningless."""
+    try:
+        return await answered(_examine(database, now), patience)
+    except DatabaseUnavailable as error:
+        return [Finding("wrong", str(error))]
+
+
+async def _examine(database: Database, now: datetime) -> list[Finding]:
     try:
         async with database.connect() as conn:
             version = (await run(conn, "SHOW server_version")).scalar_one()
@@ -100,7 +140,8 @@ async def _about_log(database: Database, now: datetime) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                f"{found.rejected} hits could not be processed and lie in {table} with their reasons",
+                f"{found.rejected} hits could not be processed and lie in {table}. `goodanalytics replay --list` says why; "
+                "once that is mended, `goodanalytics replay` puts them back",
             )
         )
     return findings

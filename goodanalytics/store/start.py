@@ -14,6 +14,7 @@ from goodanalytics.errors import DatabaseUnavailable
 from goodanalytics.store.database import is_lost
 
 PATIENCE = 10.0  # seconds that an app which can do without waits for a database that does not answer
+LONGEST = 60.0  # seconds after which such a try in the background is broken off
 PAUSES = (1, 30)  # seconds: the first between two tries, and the longest
 
 logger = logging.getLogger("goodanalytics")
@@ -51,9 +52,11 @@ class Start:
         except Exception as error:
             if not is_outage(error):
                 raise
+            if isinstance(error, TimeoutError) and not str(error):
+                error = DatabaseUnavailable(f"No answer within {patience} s")
             self._report(error, "starting; the rest of the start follows when the database answers")
             self._later = asyncio.get_running_loop().create_task(
-                self._keep_trying(), name="goodanalytics start"
+                self._keep_trying(None if patience is None else LONGEST), name="goodanalytics start"
             )
 
     async def stop(self) -> None:
@@ -63,12 +66,13 @@ class Start:
             await asyncio.wait({self._later})
             self._later = None
 
-    async def _keep_trying(self) -> None:
+    async def _keep_trying(self, patience: float | None) -> None:
         pause, longest = PAUSES
         while True:
             await asyncio.sleep(pause)
             try:
-                await self._begin()
+                async with asyncio.timeout(patience):
+                    await self._begin()
             except Exception as error:  # noqa: BLE001  # the app runs already; whoever mends the database is told why
                 pause = min(pause * 2, longest)
                 if not is_outage(error):

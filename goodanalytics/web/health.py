@@ -52,7 +52,7 @@ class Health:
                 if finding.level == "wrong":
                     self._config.report(RuntimeError(finding.text), "answering /readyz")
             return _json(503, {"status": "unavailable"})
-        found = await health.backlog(self._database, now)
+        found = await health.answered(health.backlog(self._database, now))
         return _json(200, {"status": "ok", "log": {"waiting": found.waiting, "lag_seconds": _lag(found)}})
 
     async def _metrics(self) -> Response:
@@ -63,7 +63,7 @@ class Health:
             ("spool_hits", "Hits in this process's spool on disk", 0 if spool is None else spool.pending),
         ]
         try:
-            found = await health.backlog(self._database, self._config.clock())
+            found = await health.answered(health.backlog(self._database, self._config.clock()))
         except GoodAnalyticsError as error:
             self._config.report(error, "answering /metrics")
             return _text([("database_up", "Whether the database answers", 0), *gauges])

@@ -53,8 +53,8 @@ SCRIPT_V1 = "good-analytics.v1.js"
 SCRIPT_PATHS = frozenset(f"{folder}/{name}" for folder in ("", "/js") for name in (SCRIPT, SCRIPT_V1))
 
 EVENT = "/t/event"
-FIRE = b"durability=fire"
-"""The query of a beacon whose sender does not want to wait until it is safe."""
+DURABILITIES = ("log", "fire")
+"""What a beacon's query may say of `durability`: answered when it is safe, or at once."""
 
 SCRIPT_MAX_AGE = timedelta(hours=1)
 
@@ -144,6 +144,9 @@ class Tracker:
 
     async def _event(self, visit: Visit, scope: Scope, receive: Receive) -> Response:
         body = await body_of(receive)
+        durability = _asked(scope).get("durability", "log")
+        if durability not in DURABILITIES:
+            return _problem(400, f"durability is {durability!r}; write one of {', '.join(DURABILITIES)}")
         if visit.refusal is not None:
             return _dropped(visit.refusal)
         claims, refusals = read_beacon(body, self._edge(visit), self._config.new_id)
@@ -160,7 +163,7 @@ class Tracker:
             return _problem(400, refusals_text(refusals), refusals)
         if not (hits := [hit for hit in hits if not self._is_of_excluded_page(hit, scope)]):
             return _dropped("excluded")
-        if is_fired := scope["query_string"] == FIRE:
+        if is_fired := durability == "fire":
             self._log.fire(hits)
         else:
             await self._log.append(hits)
@@ -281,8 +284,7 @@ class Tracker:
         return response
 
     async def _pixel(self, visit: Visit, scope: Scope, _receive: Receive) -> Response:
-        asked = scope.get("query_string", b"").decode(errors="replace")
-        query = dict(reversed(urls.parameters(f"http://x/?{asked}")))
+        query = _asked(scope)
         response = Response(PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
         if visit.refusal is not None:
             response.headers["X-GoodAnalytics"] = f"dropped; reason={visit.refusal}"
@@ -410,6 +412,12 @@ def _dropped(reason: str) -> Response:
     return Response(
         status_code=202, headers={"X-GoodAnalytics": f"dropped; reason={reason}", "Cache-Control": "no-store"}
     )
+
+
+def _asked(scope: Scope) -> dict[str, str]:
+    """What the query says; of what it says twice, the first."""
+    query: bytes = scope.get("query_string", b"")
+    return dict(reversed(urls.parameters("http://x/?" + query.decode(errors="replace")))) if query else {}
 
 
 def _not_allowed(allowed: str) -> Response:

@@ -1,8 +1,9 @@
 """
 Real processes that are really killed, a PostgreSQL that keeps its promises (fsync on), and a crowd that remembers.
 
-A `Crowd` sends beacons with event ids of its own and notes which were answered 202. Afterwards `compare` asks the database:
-an acknowledged id must be exactly one event, any other id that was sent at most one.
+A `Crowd` sends beacons with event ids of its own and notes which were answered 202; between two of them it follows a short link
+and notes the click's id out of the address that it is sent to. Afterwards `compare` asks the database: an acknowledged id must be
+exactly one event, any other id that was sent at most one.
 
 The listening socket of an `App` belongs to the test, so it outlives the app: clients that come while no process is there
 wait in the kernel's queue instead of being refused, and no port has to be found twice.
@@ -35,6 +36,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from goodanalytics import Analytics, Config
 from goodanalytics.embedded import EmbeddedPostgres
 from goodanalytics.store import schema
 
@@ -44,6 +46,9 @@ BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 )
 PATIENCE = 60.0  # seconds; a bound for conditions that come true at once or not at all
+
+SPRING = "/l/spring"
+"""A short link that every database of `migrated` has."""
 
 _numbers = itertools.count(1)
 
@@ -94,10 +99,14 @@ class Books:
         tables = ("visitors", "sessions", "events", "rejected_hits")
         return {name: await self.one(f"SELECT count(*) FROM {name}") for name in tables}
 
+    async def times(self, kind: str) -> dict[UUID, int]:
+        """How many rows each event of that *kind* has."""
+        return dict(await self.ask("SELECT id, count(*) FROM events WHERE event_type = $1 GROUP BY id", kind))
+
     async def totals(self) -> dict[str, int]:
         """Every place where pageviews are counted."""
         return {
-            "events": await self.one("SELECT count(*) FROM events"),
+            "events": await self.one("SELECT count(*) FROM events WHERE event_type = 'pageview'"),
             "sessions": int(await self.one("SELECT coalesce(sum(pageviews), 0) FROM sessions")),
             "visitors": int(await self.one("SELECT coalesce(sum(total_pageviews), 0) FROM visitors")),
         }
@@ -160,6 +169,7 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
                         **ours,
                         "GOODANALYTICS_SECRET_KEY": SECRET,
                         "GOODANALYTICS_SPOOL_PATH": "off",
+                        "PYTHONPATH": str(HERE.parent.parent),  # this checkout, whichever one is installed
                         **settings,
                     },
                 )
@@ -241,7 +251,7 @@ class Crowd:
     """
     Browsers that send pageviews, one request after the other each, and remember what they were told.
 
-    A request carries one to three beacons. When it is not acknowledged it is sent again with the same event ids until it
+    A request carries one, two or nine beacons, and before every third one the browser follows *link*. When it is not acknowledged it is sent again with the same event ids until it
     is, except for every third failure of the first hundred or so: that browser goes away. The first try of every seventh request hangs up
     before the answer comes, so that what is stored already is sent once more.
 
@@ -251,15 +261,23 @@ class Crowd:
         answers: How often each status came; `broken` counts connections that broke without an answer, `hung up` those
             that the browser did not wait for.
         impatient: Answers of 503 that did not say when to come back.
+        clicked: The click of every redirect that was answered 302.
+        safe_clicks: Those of them of which the answer said that they were accepted.
+        redirects: How often each status came of the link; `broken` as above, and then the browser asks again.
     """
 
     addresses: Sequence[str]
     browsers: int
+    link: str | None = None
+    title: str = "Lamps"
     sent: set[UUID] = field(default_factory=set)
     acknowledged: set[UUID] = field(default_factory=set)
     given_up: set[UUID] = field(default_factory=set)
     answers: Counter[int | str] = field(default_factory=Counter)
     impatient: int = 0
+    clicked: set[UUID] = field(default_factory=set)
+    safe_clicks: set[UUID] = field(default_factory=set)
+    redirects: Counter[int | str] = field(default_factory=Counter)
     _requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _failures: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -274,16 +292,36 @@ class Crowd:
                 group.create_task(self._browse(client, f"browser-{browser}", todo))
 
     async def _browse(self, client: httpx.AsyncClient, name: str, todo: Iterator[int]) -> None:
-        while beacons := [uuid4() for _ in itertools.islice(todo, 1 + len(self.sent) % 3)]:
+        while beacons := [uuid4() for _ in itertools.islice(todo, (1, 2, 9)[len(self.sent) % 3])]:
             self.sent.update(beacons)
             address = self.addresses[len(self.sent) % len(self.addresses)]
-            if next(self._requests) % 7 == 0:
+            request = next(self._requests)
+            if self.link is not None and request % 3 == 0:
+                await self._follow(client, f"{address}{self.link}", name)
+            if request % 7 == 0:
                 await self._are_taken(client, address, name, beacons, httpx.Timeout(PATIENCE, read=0.001))
             while not await self._are_taken(client, address, name, beacons):
                 if len(self.given_up) < 50 and next(self._failures) % 3 == 0:
                     self.given_up.update(beacons)
                     break
                 await asyncio.sleep(0.02)
+
+    async def _follow(self, client: httpx.AsyncClient, address: str, name: str) -> None:
+        """Return when the short link at *address* was answered, whatever the answer."""
+        while True:
+            try:
+                answer = await client.get(address, headers={"cookie": f"_ga_anon={name}"})
+            except httpx.TransportError:
+                self.redirects["broken"] += 1
+                await asyncio.sleep(0.02)
+                continue
+            self.redirects[answer.status_code] += 1
+            if answer.status_code == 302:
+                click = UUID(httpx.URL(answer.headers["location"]).params["ga_id"])
+                self.clicked.add(click)
+                if answer.headers.get("x-goodanalytics") == "accepted":
+                    self.safe_clicks.add(click)
+            return
 
     async def _are_taken(
         self,
@@ -293,7 +331,8 @@ class Crowd:
         beacons: Sequence[UUID],
         timeout: httpx.Timeout | float = PATIENCE,
     ) -> bool:
-        items = [{"event_id": str(beacon), "url": "https://shop.example/"} for beacon in beacons]
+        page = {"url": "https://shop.example/", "title": self.title}
+        items = [{"event_id": str(beacon), **page} for beacon in beacons]
         try:
             answer = await client.post(
                 f"{address}/ga/t/event",
@@ -321,14 +360,17 @@ class Crowd:
     async def compare(self, books: Books) -> dict[str, Any]:
         """What the database makes of it, once the log is empty. See `EXACT`."""
         await until(books.is_settled, "the log is empty")
-        times: dict[UUID, int] = dict(await books.ask("SELECT id, count(*) FROM events GROUP BY id"))
+        pages, clicks = await books.times("pageview"), await books.times("link_click")
         counted = set((await books.totals()).values())
+        # Of a redirect whose connection broke nobody knows the click's id.
+        unknown = clicks.keys() - self.clicked
         return {
-            "lost": self.acknowledged - times.keys(),
-            "doubled": {event_id for event_id, n in times.items() if n > 1},
-            "invented": times.keys() - self.sent,
+            "lost": (self.acknowledged - pages.keys()) | (self.safe_clicks - clicks.keys()),
+            "doubled": {event_id for event_id, n in (pages | clicks).items() if n > 1},
+            "invented": pages.keys() - self.sent,
+            "clicks of nobody": max(0, len(unknown) - self.redirects["broken"]),
             "set aside": (await books.counts())["rejected_hits"],
-            "counted elsewhere": counted - {len(times)},
+            "counted elsewhere": counted - {len(pages)},
         }
 
 
@@ -336,6 +378,7 @@ EXACT: dict[str, Any] = {
     "lost": set(),
     "doubled": set(),
     "invented": set(),
+    "clicks of nobody": 0,
     "set aside": 0,
     "counted elsewhere": set(),
 }
@@ -349,10 +392,10 @@ def exact() -> dict[str, Any]:
 
 @pytest.fixture
 def crowd() -> Callable[..., Crowd]:
-    """`crowd(address, …, browsers=24)`."""
+    """`crowd(address, …, browsers=24, link=SPRING)`."""
 
-    def gather(*addresses: str, browsers: int = 24) -> Crowd:
-        return Crowd(addresses, browsers)
+    def gather(*addresses: str, browsers: int = 24, **more: str | None) -> Crowd:
+        return Crowd(addresses, browsers, **({"link": SPRING} | more))
 
     return gather
 
@@ -391,13 +434,17 @@ Migrated = Callable[[EmbeddedPostgres], Awaitable[tuple[str, Books]]]
 
 @pytest.fixture
 def migrated() -> Migrated:
-    """`await migrated(server)` is the URL of a new database with our schema, and its books."""
+    """`await migrated(server)` is the URL of a new database with our schema and the link `SPRING`, and its books."""
 
     async def make(server: EmbeddedPostgres) -> tuple[str, Books]:
         name = f"faults_{next(_numbers)}"
         await asyncio.to_thread(server.create_database, name)
         engine = create_async_engine(server.url(name), poolclass=NullPool)
         await schema.migrate(engine, "good_analytics", now=datetime.now(UTC))
+        analytics = Analytics(engine, Config(secret_key=SECRET, spool_path="off"))  # never started
+        await analytics.links.create(
+            domain="127.0.0.1", key=SPRING.rpartition("/")[2], url="https://shop.example/"
+        )
         await engine.dispose()
         return server.url(name), Books(server.dsn(name))
 

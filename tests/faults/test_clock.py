@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import timedelta
 from uuid import uuid4
@@ -16,6 +17,9 @@ from goodanalytics.core import raw
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 )
+
+
+BEACONS = 3_000
 
 
 async def page(scope, receive, send):
@@ -66,6 +70,32 @@ async def test_an_hour_back_between_two_hits_loses_nothing(batches, analytics, c
     assert sorted(found) == sorted(sent)
     assert (pageviews, visitors) == (10, [10])
     assert errors == []
+
+
+async def test_a_machine_whose_clock_steps_back_and_forth_by_an_hour_loses_and_doubles_nothing(
+    durable, launch, crowd, exact, tmp_path
+):
+    """In the middle of thousands of beacons and clicks, with the worker at work."""
+    url, books = durable
+    wrong_by = tmp_path / "wrong-by"
+    wrong_by.write_text("0")
+    app = await launch(url, FAULTS_CLOCK=str(wrong_by))
+    people = crowd(app.address)
+
+    stream = asyncio.create_task(people.send(BEACONS))
+    for point, seconds in enumerate((-3_600, 0, -3_600), start=1):
+        await people.has_acknowledged(point * BEACONS // 5)
+        (tmp_path / "new").write_text(str(seconds))
+        (tmp_path / "new").replace(wrong_by)
+    await stream
+    early = await books.one("SELECT count(*) FROM events WHERE received_at < now() - interval '59 minutes'")
+
+    assert await people.compare(books) == exact
+    assert len(people.acknowledged) == BEACONS
+    assert early > BEACONS // 5
+    assert set(people.answers) <= {202, "hung up"}
+    assert set(people.redirects) == {302}
+    assert people.safe_clicks == people.clicked
 
 
 async def log_of(analytics):

@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 
-BEACONS = 700
+BEACONS = 3_000
 SEED = 7
 COPIES_WAIT = (
     "SELECT count(*) > 0 FROM pg_stat_activity "
@@ -28,7 +28,7 @@ async def test_an_app_that_is_killed_at_random_points_loses_and_doubles_nothing(
     people = crowd(app.address)
 
     stream = asyncio.create_task(people.send(BEACONS))
-    first, second, third = sorted(random.Random(SEED).sample(range(50, BEACONS - 100), 3))
+    first, second, third = sorted(random.Random(SEED).sample(range(BEACONS // 10, BEACONS - BEACONS // 5), 3))
     await people.has_acknowledged(first)
     app.kill()
     await app.start()
@@ -47,6 +47,9 @@ async def test_an_app_that_is_killed_at_random_points_loses_and_doubles_nothing(
     assert people.sent - people.acknowledged <= people.given_up
     assert people.answers["broken"] > 0
     assert set(people.answers) <= {202, "broken", "hung up"}
+    assert len(people.acknowledged) > BEACONS - 500
+    assert set(people.redirects) <= {302, "broken"}  # each of the broken ones was asked for again
+    assert people.safe_clicks == people.clicked
 
 
 async def test_a_worker_that_is_killed_within_a_batch_leaves_its_hits_to_the_other_one(
@@ -58,9 +61,9 @@ async def test_a_worker_that_is_killed_within_a_batch_leaves_its_hits_to_the_oth
     app = await launch(url, GOODANALYTICS_WORKER="false")
     people = crowd(app.address)
 
-    def worker(address: str):
-        often = {"GOODANALYTICS_WORKER_INTERVAL": "0.01", "GOODANALYTICS_BATCH_SIZE": "20"}
-        return spawn("-m", "goodanalytics", "worker", "--database", address, **often)
+    def worker(address: str, batch: int = 500):
+        size = {"GOODANALYTICS_WORKER_INTERVAL": "0.01", "GOODANALYTICS_BATCH_SIZE": str(batch)}
+        return spawn("-m", "goodanalytics", "worker", "--database", address, **size)
 
     def is_within_a_batch():
         return books.one(
@@ -71,22 +74,24 @@ async def test_a_worker_that_is_killed_within_a_batch_leaves_its_hits_to_the_oth
     def is_gone():
         return books.one("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'doomed')")
 
-    async def browse():
-        while kills < 2:
-            await people.send(100)
-
-    worker(url)
+    await people.send(BEACONS // 2)
+    stream = asyncio.create_task(people.send(BEACONS // 2))
     kills = 0
-    stream = asyncio.create_task(browse())
     while kills < 2:
-        doomed = worker(url.replace("goodanalytics@", "doomed@"))
+        doomed = worker(url.replace("goodanalytics@", "doomed@"), batch=20)
         await wait_until(is_within_a_batch, "the worker is within a batch")
         # Stopped it cannot commit any more: what it holds now, it dies with.
         doomed.signal(signal.SIGSTOP)
         kills += await is_within_a_batch()
         doomed.kill()
         await wait_until(is_gone, "PostgreSQL has noticed")
+    left = await books.one("SELECT count(*) FROM hits")
+    worker(url)
     await stream
 
+    assert left > BEACONS // 4
     assert await people.compare(books) == exact
     assert people.acknowledged == people.sent
+    assert len(people.acknowledged) == BEACONS
+    assert set(people.redirects) == {302}
+    assert people.safe_clicks == people.clicked

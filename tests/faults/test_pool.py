@@ -15,11 +15,15 @@ from goodanalytics import Analytics, Config
 from goodanalytics.config import Principal
 from goodanalytics.core.hits import Signals
 from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.log.spool_contents import contents
 from goodanalytics.store.database import Database
 
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 )
+
+
+BEACONS = 2_400
 
 
 async def page(scope, receive, send):
@@ -74,6 +78,41 @@ async def test_a_pool_that_is_used_up_answers_503_with_retry_after(ask, analytic
     assert {answer.status_code for answer in answers} == {503}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
     assert {(await ask(client)).status_code for _ in range(3)} <= {201, 202}
+
+
+@pytest.mark.parametrize("spool", ["off", "on"])
+async def test_a_host_that_takes_every_connection_costs_no_hit_and_no_redirect(
+    spool, durable, launch, crowd, exact, tmp_path, wait_until
+):
+    """In the middle of thousands: without a spool they are told to come back, and with one nobody notices."""
+    url, books = durable
+    place = "off" if spool == "off" else str(tmp_path / "spool")
+    app = await launch(
+        url, FAULTS_ENGINE="small", GOODANALYTICS_SPOOL_PATH=place, GOODANALYTICS_SPOOL_AFTER="0.3"
+    )
+    people = crowd(app.address)
+
+    stream = asyncio.create_task(people.send(BEACONS))
+    await people.has_acknowledged(BEACONS // 4)
+    async with httpx.AsyncClient(timeout=60) as host, host.stream("GET", f"{app.address}/hold") as held:
+        chunks = held.aiter_bytes()  # without a name it would hang up at once
+        await anext(chunks)
+        if spool == "off":
+            await wait_until(lambda: people.answers[503] > 50, "beacons are refused")
+        else:
+            await people.has_acknowledged(len(people.acknowledged) + BEACONS // 4)
+        spooled = sum(file.hits or 0 for file in contents(tmp_path))
+    await stream
+    await wait_until(lambda: not contents(tmp_path), "the spool is empty")
+
+    assert await people.compare(books) == exact
+    assert set(people.answers) == ({202, 503, "hung up"} if spool == "off" else {202, "hung up"})
+    assert people.impatient == 0
+    assert people.sent - people.acknowledged <= people.given_up
+    assert len(people.acknowledged) > BEACONS - 500
+    assert set(people.redirects) == {302}
+    assert (spooled > BEACONS // 6) == (spool == "on")
+    assert spool == "off" or people.safe_clicks == people.clicked
 
 
 async def test_a_connection_that_comes_free_in_time_serves_all_who_waited(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 from collections import Counter
 
 import httpx
 import pytest
 
-from goodanalytics import Analytics, Config
 from goodanalytics.log.spool_contents import contents
 
 BROWSER = (
@@ -18,6 +19,7 @@ BROWSER = (
 )
 BEACONS = 3_000
 CLICKS = 400
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -66,6 +68,8 @@ async def test_an_outage_in_the_middle_of_traffic_costs_no_answer_and_no_hit(
     assert set(people.answers) == {202, "hung up"}
     assert len(people.acknowledged) == BEACONS
     assert spooled > BEACONS // 4
+    assert set(people.redirects) == {302}
+    assert people.safe_clicks == people.clicked
 
 
 async def test_every_redirect_of_an_outage_is_answered_and_every_click_counted(
@@ -74,8 +78,6 @@ async def test_every_redirect_of_an_outage_is_answered_and_every_click_counted(
     """A link that is in memory leads on while PostgreSQL is away, and its clicks are all there afterwards."""
     stop, start = stop_and_start
     url, books = await migrated(mortal_server)
-    async with Analytics(url, Config(secret_key="x" * 32, worker=False, spool_path="off")) as analytics:
-        await analytics.links.create(domain="127.0.0.1", key="spring", url="https://shop.example/")
     app = await launch(url, GOODANALYTICS_SPOOL_PATH=str(spool))
     answers: Counter[int] = Counter()
 
@@ -118,6 +120,7 @@ async def test_a_process_that_is_killed_in_an_outage_leaves_its_hits_to_the_livi
     await people.has_acknowledged(700)
     app.processes[0].kill()
     await stream
+    assert set(people.redirects) <= {302, "broken"}
     await wait_until(lambda: all(file.is_held for file in contents(spool)), "the dead one's is adopted")
     files = len(contents(spool))
     await start()
@@ -171,6 +174,83 @@ async def test_a_postgresql_that_hangs_costs_one_time_out(
     assert set(people.answers) == {202, "hung up"}
     assert len(people.acknowledged) == 800
     assert await people.compare(books) == exact
+
+
+async def test_the_spool_of_a_killed_app_that_is_drained_twice_counts_once(
+    mortal_server, stop_and_start, migrated, launch, crowd, exact, spool, tmp_path, wait_until
+):
+    """A crash between the log's answer and the deletion, or a backup that is put back: the same files a second time."""
+    stop, start = stop_and_start
+    url, books = await migrated(mortal_server)
+    app = await launch(url, GOODANALYTICS_SPOOL_PATH=str(spool))
+    people = crowd(app.address)
+    await people.send(100)
+    await stop()
+    await people.send(BEACONS)
+    app.kill()
+    shutil.copytree(spool, tmp_path / "copy")
+    await start()
+
+    taken = []
+    for _ in range(2):
+        taken.append(sum(file.hits or 0 for file in contents(spool)))
+        await app.start()
+        await all_handed_over(wait_until, spool)
+        await wait_until(books.is_settled, "the log is empty")
+        await asyncio.to_thread(app.stop)
+        shutil.copytree(tmp_path / "copy", spool, dirs_exist_ok=True)
+
+    assert taken[0] == taken[1] >= BEACONS
+    assert await people.compare(books) == exact
+    assert len(people.acknowledged) == BEACONS + 100
+    assert set(people.redirects) == {302}
+    assert people.safe_clicks == people.clicked
+
+
+@pytest.mark.parametrize("bound", ["its own bytes", "the disk"])
+async def test_a_full_spool_refuses_and_loses_nothing_that_it_took(
+    bound, mortal_server, stop_and_start, migrated, launch, crowd, exact, spool, wait_until, request
+):
+    """Beacons hear 503 and when to come back, and are taken when PostgreSQL is there again; links lead on all the while."""
+    stop, start = stop_and_start
+    url, books = await migrated(mortal_server)
+    if bound == "the disk":
+        request.getfixturevalue("small_disk")
+    app = await launch(url, GOODANALYTICS_SPOOL_PATH=str(spool), GOODANALYTICS_SPOOL_BYTES=str(4 * MIB))
+    people = crowd(app.address, title="Lamps " * 60)
+    await people.send(300)
+    await stop()
+
+    stream = asyncio.create_task(people.send(BEACONS + BEACONS // 2))
+    await wait_until(lambda: people.answers[503] > 50, "the spool is full")
+    at_the_bound, unsafe = len(people.acknowledged), len(people.clicked - people.safe_clicks)
+    size = sum(file.bytes for file in contents(spool))
+    await start()
+    await stream
+    await all_handed_over(wait_until, spool)
+
+    assert await people.compare(books) == exact
+    assert set(people.answers) == {202, 503, "hung up"}
+    assert people.impatient == 0
+    assert at_the_bound > 1_000
+    assert size <= 4 * MIB
+    assert len(people.acknowledged) > at_the_bound + 500
+    assert people.sent - people.acknowledged <= people.given_up
+    assert set(people.redirects) == {302}
+    assert unsafe > 0  # nobody is told that such a click was accepted
+
+
+@pytest.fixture
+def small_disk(spool):
+    """The spool lies on a disk of 3 MiB."""
+    spool.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", spool], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"only root can mount a small disk: {mounted.stderr.strip()}")
+    yield spool
+    subprocess.run(["umount", "--lazy", spool], check=True)
 
 
 async def postgres_processes(server, books) -> list[int]:

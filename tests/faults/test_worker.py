@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,7 +17,7 @@ from goodanalytics import Analytics
 from goodanalytics.config import DEFAULT_WORKSPACE
 from goodanalytics.core.hits import EventType, Hit, Signals
 from goodanalytics.core.outcomes import Outcome
-from goodanalytics.errors import Busy
+from goodanalytics.errors import Busy, DatabaseUnavailable
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -43,6 +43,42 @@ async def analytics(database_url, config):
 async def ask(analytics, question: str):
     async with analytics.database.connect() as conn:
         return (await conn.execute(text(question))).scalar_one()
+
+
+async def test_a_worker_that_falls_silent_within_a_batch_loses_it_to_the_next_one(analytics, monkeypatch):
+    """Its machine is gone, or it hangs: nobody tells PostgreSQL, and its hits are free for others all the same."""
+    monkeypatch.setattr("goodanalytics.log.postgres.LEASE", timedelta(seconds=0.2))
+    await analytics.log.append([hit(browser="one-browser") for _ in range(3)])
+
+    async def fall_silent() -> None:
+        async with analytics.database.begin() as conn:
+            assert len(await analytics.log.primary.claim(conn, 10)) == 3
+            async with asyncio.timeout(60):
+                assert await analytics.worker.drain() == 3
+            await conn.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await fall_silent()
+    assert len(await events(analytics)) == 3
+
+
+async def test_a_batch_that_is_never_answered_is_begun_anew(analytics, errors, monkeypatch, wait_until):
+    """A server that vanished without a word is not waited for for ever; the worker says so and goes on by itself."""
+    monkeypatch.setattr("goodanalytics.worker.LONGEST", timedelta(seconds=0.3))
+    await analytics.log.append([hit(browser="one-browser") for _ in range(3)])
+    async with analytics.database.begin() as conn:
+        await conn.execute(text("LOCK TABLE good_analytics.visitors IN ACCESS EXCLUSIVE MODE"))
+        analytics.worker.start()
+        await wait_until(lambda: errors, "the worker gives up")
+    monkeypatch.undo()
+
+    async def is_done() -> bool:
+        return len(await events(analytics)) == 3
+
+    await wait_until(is_done, "the worker has come back")
+    await analytics.worker.stop()
+    assert {type(error) for error in errors} == {DatabaseUnavailable}
+    assert "was broken off" in str(errors[0])
 
 
 async def set_for_new_connections(analytics, setting: str, value: str) -> None:

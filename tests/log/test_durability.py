@@ -97,13 +97,23 @@ async def test_what_does_not_go_together_is_refused(
             )
 
 
-async def test_a_beacon_may_be_fired(analytics: Analytics) -> None:
-    """`?durability=fire` is answered at once, says so, and is recorded all the same."""
+@pytest.mark.parametrize(
+    ("query", "status", "says"),
+    [
+        ("durability=fire", 202, "accepted; durability=fire"),
+        ("v=3&durability=fire", 202, "accepted; durability=fire"),
+        ("durability=log", 202, "accepted"),
+        ("durability=fier", 400, "durability is 'fier'; write one of log, fire"),
+    ],
+)
+async def test_a_beacon_may_be_fired(analytics: Analytics, query: str, status: int, says: str) -> None:
+    """`?durability=fire` is answered at once, says so, and is recorded all the same; a wrong word is not taken for another."""
     transport = httpx.ASGITransport(analytics.wrap(page))
     async with httpx.AsyncClient(transport=transport, base_url="https://shop.example") as client:
         client.headers["user-agent"] = CHROME["user-agent"]
-        answer = await client.post("/ga/t/event?durability=fire", json={"url": "https://shop.example/"})
+        answer = await client.post(f"/ga/t/event?{query}", json={"url": "https://shop.example/"})
     await analytics.drain()
 
-    assert (answer.status_code, answer.headers["x-goodanalytics"]) == (202, "accepted; durability=fire")
-    assert await events(analytics) == 1
+    said = answer.headers["x-goodanalytics"] if status == 202 else answer.json()["detail"]
+    assert (answer.status_code, said) == (status, says)
+    assert await events(analytics) == (status == 202)

@@ -451,6 +451,18 @@ async def test_doctor_shows_what_lies_in_a_spool(analytics, database_url, postgr
     assert f"nothing lies in the spool at {config.spool_path}" in back.output
 
 
+async def test_doctor_does_not_wait_for_a_database_that_hangs(analytics, database_url, config, monkeypatch):
+    """What lies on the disk is told all the same."""
+    monkeypatch.setattr(cli, "_DOCTORS_PATIENCE", timedelta(seconds=0.3))
+    arguments = ["doctor", "--database", database_url, "--spool", str(config.spool_path)]
+    async with stuck(database_url), asyncio.timeout(PATIENCE):
+        found = await asyncio.to_thread(CliRunner().invoke, cli.main, arguments)
+
+    assert found.exit_code == 1
+    assert "wrong    PostgreSQL takes connections and gives no answer within 0.3 s" in found.output
+    assert f"nothing lies in the spool at {config.spool_path}" in found.output
+
+
 @pytest.mark.parametrize(
     ("environ", "place"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator
@@ -9,8 +10,11 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from goodanalytics import Analytics, Config
+from goodanalytics.errors import DatabaseUnavailable
+from goodanalytics.store import health
 from goodanalytics.store.database import Database
 from tests.conftest import FrozenClock
 from tests.web.test_beacons import page
@@ -65,6 +69,26 @@ async def test_without_a_database_the_metrics_say_so(
     away = await gauges(client)
 
     assert away == {"database_up": 0, "memory_hits": 0, "spool_hits": 0}
+
+
+async def test_a_database_that_hangs_keeps_no_probe_waiting(
+    analytics: Analytics,
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[BaseException],
+) -> None:
+    """It takes connections and gives no answer; both say so, as if it were gone, and afterwards all is well."""
+    monkeypatch.setattr(health.answered, "__defaults__", (timedelta(seconds=0.2),))
+    monkeypatch.setattr(health.examine, "__defaults__", (timedelta(seconds=0.2),))
+    async with asyncio.timeout(30), analytics.database.begin() as conn:
+        await conn.execute(text("LOCK TABLE good_analytics.hits IN ACCESS EXCLUSIVE MODE"))
+        ready, away = await client.get("/ga/readyz"), await gauges(client)
+    again = await client.get("/ga/readyz")
+
+    assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+    assert away == {"database_up": 0, "memory_hits": 0, "spool_hits": 0}
+    assert again.status_code == 200
+    assert {type(error) for error in errors} == {RuntimeError, DatabaseUnavailable}
 
 
 async def backlog(database: Database, now: object) -> object:

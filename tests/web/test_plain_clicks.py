@@ -273,16 +273,26 @@ async def test_a_request_is_counted_once(shared_database_url: str, config: Confi
     assert found == [302 if path == "/a" else 404] * 3 + [429] * 2
 
 
-async def test_a_click_that_cannot_be_kept_is_not_called_accepted(
-    analytics: Analytics, long_way: LongWay, monkeypatch: pytest.MonkeyPatch, errors: list[BaseException]
+@pytest.mark.parametrize(("path", "long_ways"), [("/a", 0), ("/a?via=ann", 1)], ids=["short way", "long way"])
+async def test_a_click_that_cannot_be_kept_says_so(
+    analytics: Analytics,
+    long_way: LongWay,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[BaseException],
+    path: str,
+    long_ways: int,
 ) -> None:
     """Its visitor goes on, and the host hears of it."""
     await make(analytics)
     monkeypatch.setattr("goodanalytics.log.group_commit.WAITING_ROWS", 0)
-    answer = await ask(analytics)
+    answer = await ask(analytics, path=path)
 
-    assert (answer.status_code, "x-goodanalytics" in answer.headers, len(errors)) == (302, False, 1)
-    assert (long_way.times, await logged(analytics)) == (0, [])
+    assert (answer.status_code, answer.headers.get_list("x-goodanalytics"), len(errors)) == (
+        302,
+        ["dropped; reason=not safe"],
+        1,
+    )
+    assert (long_way.times, await logged(analytics)) == (long_ways, [])
 
 
 async def test_of_cookies_only_the_browsers_own_id_is_kept(analytics: Analytics) -> None:

@@ -19,6 +19,8 @@ NO_STORE: Final[Header] = (b"cache-control", b"private, no-store")
 NOINDEX: Final[Header] = (b"x-robots-tag", b"noindex")
 EMPTY: Final[Header] = (b"content-length", b"0")
 ACCEPTED: Final[Header] = (b"x-goodanalytics", b"accepted")
+UNSAFE: Final[Header] = (b"x-goodanalytics", b"dropped; reason=not safe")
+"""Of a click that neither the log nor the spool could take."""
 
 
 class Answer:

@@ -51,7 +51,7 @@ from goodanalytics.web.limits import Gate
 from goodanalytics.web.links import app_links
 from goodanalytics.web.links import clicks as link_clicks
 from goodanalytics.web.links import pages as link_pages
-from goodanalytics.web.links.answers import ACCEPTED, NOINDEX, Answer, plain, redirect
+from goodanalytics.web.links.answers import ACCEPTED, NOINDEX, UNSAFE, Answer, plain, redirect
 from goodanalytics.web.links.catalogue import Catalogue, Known
 from goodanalytics.web.links.clicks import (
     click,
@@ -144,7 +144,7 @@ class Redirect:
             await self._log.append((raw,))
         except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
             self._config.report(error, f"recording a click on {link.name}")
-            headers.remove(ACCEPTED)
+            headers[headers.index(ACCEPTED)] = UNSAFE
         await send({"type": "http.response.start", "status": link.status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
@@ -307,6 +307,7 @@ class Redirect:
             await self._log.append([hit])
         except Exception as error:  # noqa: BLE001  # the visitor goes on, whatever became of the click
             self._config.report(error, f"recording a click on {link.domain}/{link.key}")
+            answer.headers.append(UNSAFE)
         else:
             if reason is None:
                 answer.headers.append(ACCEPTED)
