@@ -280,7 +280,13 @@ class Links(LinkRegistry):
         period: tuple[datetime, datetime],
         workspace_id: UUID | None = None,
     ) -> dict[UUID, Totals]:
-        """The figures that a list shows beside each of up to 200 links, by their ids."""
+        """
+        The figures that a list shows beside each of up to 200 links, by their ids.
+
+        Raises:
+            InvalidInput: The period is not usable.
+        """
+        period = link_figures.checked_period(period)
         ids = [as_uuid(link, "link") for link in links]
         async with self.database.connect() as conn:
             return await link_figures.totals(conn, self.database.tables, self._in(workspace_id), ids, *period)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from goodanalytics.core import raw
 from goodanalytics.log.spool_file import BROKEN, FILES, lock_of, size_of, try_lock
-from goodanalytics.store.health import Finding
+from goodanalytics.store.health import Finding, in_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _finding(file: SpoolFile, now: datetime) -> Finding:
             f"{file.path} ({file.bytes} bytes) cannot be read, so its hits are not in the log. "
             "Try: the sqlite3 program's .recover, and put the result beside it under a name like hits-….sqlite",
         )
-    age = "" if file.oldest is None else f", the oldest for {now - file.oldest}"
+    age = "" if file.oldest is None else f", the oldest for {in_seconds(now - file.oldest)}"
     cure = (
         "their process hands them over when the database answers"
         if file.is_held

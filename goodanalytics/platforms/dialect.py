@@ -365,5 +365,9 @@ def sunset_notice(platform: Platform, today: date, ahead: timedelta = timedelta(
     if version.sunset is None or version.sunset - today > ahead:
         return None
     days = (version.sunset - today).days
-    when = f"ends on {version.sunset} (in {days} days)" if days > 0 else f"ended on {version.sunset}"
+    when = (
+        f"ends on {version.sunset} (in {days} {'day' if days == 1 else 'days'})"
+        if days > 0
+        else f"ended on {version.sunset}"
+    )
     return f"{platform.name}: API version {version.name} {when}. Set a newer one: {type(platform).__name__}(api=…)."

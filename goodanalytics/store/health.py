@@ -124,6 +124,11 @@ async def _examine(database: Database, now: datetime) -> list[Finding]:
     return findings + await _about_receipts(database, now)
 
 
+def in_seconds(age: timedelta) -> timedelta:
+    """*age* as people want to read it."""
+    return timedelta(seconds=int(age.total_seconds()))
+
+
 async def _about_log(database: Database, now: datetime) -> list[Finding]:
     found = await backlog(database, now)
     findings = [Finding("ok", f"{found.waiting} hits wait in the log")]
@@ -131,7 +136,7 @@ async def _about_log(database: Database, now: datetime) -> list[Finding]:
         findings = [
             Finding(
                 "warning",
-                f"{found.waiting} hits wait in the log, the oldest for {found.oldest}. Is a worker running? "
+                f"{found.waiting} hits wait in the log, the oldest for {in_seconds(found.oldest)}. Is a worker running? "
                 "Config.worker=True runs one in the app; `goodanalytics worker` is one of its own",
             )
         ]
