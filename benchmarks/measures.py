@@ -7,6 +7,7 @@ because the machine drifts between rounds by more than the variants differ; the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class EndToEnd:
 
     Requests come by timetable for one slice; the round ends when the log is empty again. Its rate is all events by all that
     time, and it counts when the emptying took no longer than `LAG_SECONDS`: then the worker kept pace. A try that does not
-    count is followed by a slower one and one with room to spare by a faster one; the best of a round is its sample.
+    count is followed by a slower one, and one that does by a faster one, until the two are near; the best of a round is its sample.
 
     A round whose events are not all in the tables afterwards is an error: fast is only what arrives.
 
@@ -93,28 +94,32 @@ class EndToEnd:
     pace: float | None = None
     notes: list[str] = field(default_factory=list)
 
-    ATTEMPTS: ClassVar[int] = 3
+    ATTEMPTS: ClassVar[int] = 5
     LAG_SECONDS: ClassVar[float] = 0.5
     DRAIN_SECONDS: ClassVar[float] = 60
+    STEP: ClassVar[float] = 1.25
+    NEAR: ClassVar[float] = 1.08
+    """A pace that was kept and one that was not, so near to each other that the search is over."""
 
     def take(self, rig: Rig, _earlier: Rounds) -> Sample:
         if self.pace is None:
             self._try(rig, 0)  # tables and patterns are built with the first events
             self.pace = self._try(rig, 0)[0].rate
         best: Sample | None = None
+        pace, kept, lost = self.pace, 0.0, math.inf
         for _ in range(self.ATTEMPTS):
-            sample, lag = self._try(rig, self.pace)
+            sample, lag = self._try(rig, pace)
             if lag > self.LAG_SECONDS:
-                self.pace = min(self.pace, sample.rate) * 0.95
-                if best is not None:
-                    break
-                continue
-            if best is None or sample.rate > best.rate:
-                best = sample
-            # Few connections may not be able to send as much as was asked for.
-            self.pace = min(self.pace, sample.rate * 1.1) * 1.1
-            if lag > self.LAG_SECONDS / 2:
-                break
+                lost = min(lost, pace)
+            elif best is None or sample.rate > best.rate:
+                best, kept = sample, pace
+            if best is None:
+                pace = max(sample.rate, pace / self.STEP**2) / self.NEAR
+            elif lost < kept * self.NEAR or best.rate * self.STEP < kept:
+                break  # few connections may not be able to send as much as is asked for
+            else:
+                pace = kept * self.STEP if lost == math.inf else math.sqrt(kept * lost)
+        self.pace = kept or pace
         if best is None:
             self.notes.append(
                 f"{self.name}: a round found no pace that the worker kept; its last try is counted"
