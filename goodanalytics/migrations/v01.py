@@ -287,7 +287,7 @@ def _make_sessions(op: Op, ga: str) -> None:
         )
     """,
     )
-    _run(op, f"CREATE INDEX sessions_visitor ON {ga}.sessions (workspace_id, visitor_id, started_at DESC)")
+    _run(op, f"CREATE INDEX sessions_visitor ON {ga}.sessions (workspace_id, visitor_id, last_event_at DESC)")
     _run(op, f"CREATE INDEX sessions_started ON {ga}.sessions (workspace_id, started_at DESC)")
 
 

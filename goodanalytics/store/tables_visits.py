@@ -63,7 +63,7 @@ def sessions(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("country", Text, writer, null=True),
         column("bot", Text, writer, null=True),
         PrimaryKeyConstraint("workspace_id", "id", name="sessions_pkey"),
-        Index("sessions_visitor", "workspace_id", "visitor_id", text("started_at DESC")),
+        Index("sessions_visitor", "workspace_id", "visitor_id", text("last_event_at DESC")),
         Index("sessions_started", "workspace_id", text("started_at DESC")),
         **scope,
     )
