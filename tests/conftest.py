@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,25 @@ def needs(what: str, program: str | None, cure: str) -> str:
     if os.environ.get("GOODANALYTICS_REQUIRE_ALL") == "1":
         pytest.fail(said)
     pytest.skip(said)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, int], Path]]:
+    """`small_disk(place, 2)`: *place*, now a disk of 2 MiB. Only root can mount one; for others the test is skipped."""
+    mounted: list[Path] = []
+
+    def mount(place: Path, mebibytes: int) -> Path:
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"only root can mount a small disk: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 class Server(Protocol):

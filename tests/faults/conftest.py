@@ -251,9 +251,10 @@ class Crowd:
     """
     Browsers that send pageviews, one request after the other each, and remember what they were told.
 
-    A request carries one, two or nine beacons, and before every third one the browser follows *link*. When it is not acknowledged it is sent again with the same event ids until it
-    is, except for every third failure of the first hundred or so: that browser goes away. The first try of every seventh request hangs up
-    before the answer comes, so that what is stored already is sent once more.
+    A request carries one, two or nine beacons, and before every third one the browser follows *link*. When it is not
+    acknowledged it is sent again with the same event ids until it is, except for every third failure of the first hundred or so:
+    that browser goes away. The first try of every seventh request hangs up before the answer comes, so that what is stored
+    already is sent once more.
 
     Attributes:
         sent: Every event id that left a browser.

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 from collections import Counter
 
 import httpx
@@ -209,13 +208,13 @@ async def test_the_spool_of_a_killed_app_that_is_drained_twice_counts_once(
 
 @pytest.mark.parametrize("bound", ["its own bytes", "the disk"])
 async def test_a_full_spool_refuses_and_loses_nothing_that_it_took(
-    bound, mortal_server, stop_and_start, migrated, launch, crowd, exact, spool, wait_until, request
+    bound, mortal_server, stop_and_start, migrated, launch, crowd, exact, spool, wait_until, small_disk
 ):
     """Beacons hear 503 and when to come back, and are taken when PostgreSQL is there again; links lead on all the while."""
     stop, start = stop_and_start
     url, books = await migrated(mortal_server)
     if bound == "the disk":
-        request.getfixturevalue("small_disk")
+        small_disk(spool, 3)
     app = await launch(url, GOODANALYTICS_SPOOL_PATH=str(spool), GOODANALYTICS_SPOOL_BYTES=str(4 * MIB))
     people = crowd(app.address, title="Lamps " * 60)
     await people.send(300)
@@ -238,19 +237,6 @@ async def test_a_full_spool_refuses_and_loses_nothing_that_it_took(
     assert people.sent - people.acknowledged <= people.given_up
     assert set(people.redirects) == {302}
     assert unsafe > 0  # nobody is told that such a click was accepted
-
-
-@pytest.fixture
-def small_disk(spool):
-    """The spool lies on a disk of 3 MiB."""
-    spool.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", spool], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"only root can mount a small disk: {mounted.stderr.strip()}")
-    yield spool
-    subprocess.run(["umount", "--lazy", spool], check=True)
 
 
 async def postgres_processes(server, books) -> list[int]:

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -209,24 +209,16 @@ async def test_what_was_adopted_counts_against_the_bound(spools, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path, small_disk: Callable[[Path, int], Path]) -> Path:
     """A disk of 2 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"only root can mount a small disk: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    return small_disk(tmp_path / "disk", 2)
 
 
-async def test_a_full_disk_refuses_and_keeps_what_it_took(spools, small_disk):
+async def test_a_full_disk_refuses_and_keeps_what_it_took(spools, disk):
     """No space left is an answer like any other: refused, nothing corrupt, and taken again when there is room."""
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(b"x" * MIB)
-    spool = spools(small_disk / "spool")
+    spool = spools(disk / "spool")
     taken = await fill(spool)
 
     with pytest.raises(Busy, match="full"):
@@ -235,33 +227,33 @@ async def test_a_full_disk_refuses_and_keeps_what_it_took(spools, small_disk):
     ballast.unlink()
     await spool.append([body(0)])
     await spool.close()
-    after = spools(small_disk / "spool")
+    after = spools(disk / "spool")
     await after.adopt()
 
     assert len(taken) > 30
     assert await everything(after) == [*taken, body(0)]
 
 
-async def test_a_full_disk_does_not_keep_hits_from_being_handed_over_once(spools, small_disk):
+async def test_a_full_disk_does_not_keep_hits_from_being_handed_over_once(spools, disk):
     """Deleting needs room as well; what was handed over is not handed over again, and the file goes at the end."""
-    spool = spools(small_disk / "spool")
+    spool = spools(disk / "spool")
     taken = await fill(spool)
-    fill_disk(small_disk / "ballast")
+    fill_disk(disk / "ballast")
 
     assert await everything(spool) == taken
     await spool.tidy()
-    assert list((small_disk / "spool").iterdir()) == []
+    assert list((disk / "spool").iterdir()) == []
 
 
-async def test_a_disk_that_is_full_from_the_start_leaves_no_half_made_file(spools, small_disk):
+async def test_a_disk_that_is_full_from_the_start_leaves_no_half_made_file(spools, disk):
     """The file cannot even be made: refused, and once there is room it is."""
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     fill_disk(ballast)
-    spool = spools(small_disk / "spool")
+    spool = spools(disk / "spool")
 
     with pytest.raises(Busy):
         await spool.append([body(1)])
-    assert list(small_disk.glob("spool/hits-*")) == []
+    assert list(disk.glob("spool/hits-*")) == []
     ballast.unlink()
     await spool.append([body(1)])
     assert await everything(spool) == [body(1)]
