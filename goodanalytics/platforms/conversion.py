@@ -12,57 +12,18 @@ What is told to an ad platform: one conversion with everything that is known abo
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from goodanalytics.core.consent import Answer, Consent
 from goodanalytics.core.orders import Item, Place
+from goodanalytics.platforms.normalize import name_parts
+from goodanalytics.platforms.quiet import Quiet
 
 Kind: TypeAlias = Literal["lead", "sale", "refund"]
 Scalar: TypeAlias = str | int | float | bool | None
-
-
-# What is no part of a name for any platform; Google says so of "Mrs." and "Jr.".
-_BEFORE: Final = frozenset(
-    ["dame", "dr", "frau", "herr", "madame", "miss", "mme", "mr", "mrs", "ms", "mx", "prof", "sir"]
-)
-_BEHIND: Final = frozenset(["ii", "iii", "iv", "jr", "jun", "junior", "md", "phd", "senior", "sr"])
-
-
-def _parts(whole: str | None) -> tuple[str | None, str | None]:
-    """First and last of the words of a whole name, without titles; a comma in it is none of theirs."""
-    words = [word.strip(",") for word in (whole or "").split()]
-    found = len(words)
-    while len(words) > 1 and _bare(words[0]) in _BEFORE:
-        del words[0]
-    has_title = len(words) < found
-    while len(words) > 1 and _bare(words[-1]) in _BEHIND:
-        del words[-1]
-    if len(words) > 1:
-        return words[0], words[-1]
-    alone = words[0] if words else None
-    # Whoever is called "Mrs. Lovelace" is called so by the last name.
-    return (None, alone) if has_title else (alone, None)
-
-
-def _bare(word: str) -> str:
-    return word.replace(".", "").lower()
-
-
-class Quiet(msgspec.Struct, frozen=True):
-    """A value that shows none of its members. Whoever has more to say has a `__repr__` of their own."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(…)"
-
-    def __str__(self) -> str:
-        return repr(self)
-
-    def __rich_repr__(self) -> list[tuple[str, str]]:
-        # Without this, msgspec hands every member to rich, whatever `__repr__` says.
-        return []
 
 
 class _Discreet(Quiet, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,7 +69,7 @@ class Person(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         >>> Person(name="Ada King Lovelace").given
         'Ada'
         """
-        return self.first_name or _parts(self.name)[0]
+        return self.first_name or name_parts(self.name)[0]
 
     @property
     def family(self) -> str | None:
@@ -118,7 +79,7 @@ class Person(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         >>> Person(name="Ada King Lovelace").family, Person(name="Plato").family, Person(name="Dr. Ada King, Ph.D.").family
         ('Lovelace', None, 'King')
         """
-        return self.last_name or _parts(self.name)[1]
+        return self.last_name or name_parts(self.name)[1]
 
 
 class Click(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,7 +102,7 @@ class Signals(_Discreet, frozen=True, kw_only=True, omit_defaults=True):
         user_agent: Of the browser.
     """
 
-    clicks: dict[str, Click] = {}
+    clicks: dict[str, Click] = msgspec.field(default_factory=dict)
     fbc: str | None = None
     fbp: str | None = None
     ttp: str | None = None
@@ -195,7 +156,7 @@ class Conversion(Quiet, frozen=True, kw_only=True, omit_defaults=True):
     sale_event_id: str | None = None
     sold_at: datetime | None = None
     contents: tuple[Item, ...] = ()
-    properties: dict[str, Scalar] = {}
+    properties: dict[str, Scalar] = msgspec.field(default_factory=dict)
 
     def __repr__(self) -> str:
         # An address or a property may hold an e-mail; the id finds all the rest.
@@ -211,7 +172,6 @@ __all__ = [
     "Kind",
     "Person",
     "Place",
-    "Quiet",
     "Scalar",
     "Signals",
 ]

@@ -24,7 +24,8 @@ from uuid import UUID
 
 import msgspec
 
-from goodanalytics.platforms.conversion import Consent, Conversion, Kind, Quiet
+from goodanalytics.platforms.conversion import Consent, Conversion, Kind
+from goodanalytics.platforms.quiet import Quiet
 
 Status: TypeAlias = Literal["delivered", "accepted", "retry", "credential", "rate_limited", "permanent"]
 """

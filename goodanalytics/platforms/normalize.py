@@ -130,6 +130,33 @@ def phone_e164(text: str) -> str | None:
     return f"+{digits}" if digits else None
 
 
+# What is no part of a name for any platform; Google says so of "Mrs." and "Jr.".
+_BEFORE: Final = frozenset(
+    ["dame", "dr", "frau", "herr", "madame", "miss", "mme", "mr", "mrs", "ms", "mx", "prof", "sir"]
+)
+_BEHIND: Final = frozenset(["ii", "iii", "iv", "jr", "jun", "junior", "md", "phd", "senior", "sr"])
+
+
+def name_parts(whole: str | None) -> tuple[str | None, str | None]:
+    """First and last of the words of a whole name, without titles; a comma in it is none of theirs."""
+    words = [word.strip(",") for word in (whole or "").split()]
+    found = len(words)
+    while len(words) > 1 and _bare(words[0]) in _BEFORE:
+        del words[0]
+    has_title = len(words) < found
+    while len(words) > 1 and _bare(words[-1]) in _BEHIND:
+        del words[-1]
+    if len(words) > 1:
+        return words[0], words[-1]
+    alone = words[0] if words else None
+    # Whoever is called "Mrs. Lovelace" is called so by the last name.
+    return (None, alone) if has_title else (alone, None)
+
+
+def _bare(word: str) -> str:
+    return word.replace(".", "").lower()
+
+
 def google_name(text: str) -> str | None:
     """
     A first or last name as Google compares it: lower case, with its punctuation.

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import body_of, by_status, unreadable
-from goodanalytics.platforms.conversion import Quiet
 from goodanalytics.platforms.dialect import Request, Response, Token, Verdict
+from goodanalytics.platforms.quiet import Quiet
 
 LIFETIME: Final = timedelta(hours=1)
 """Of a signed claim; Google accepts no longer one."""

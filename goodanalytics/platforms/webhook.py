@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from goodanalytics.errors import InvalidInput
 from goodanalytics.platforms.answers import retry_after
-from goodanalytics.platforms.conversion import Quiet
 from goodanalytics.platforms.dialect import Outcome, Request, Response, Status, Verdict
+from goodanalytics.platforms.quiet import Quiet
 
 SHARED: Final = "whsec_"
 PRIVATE: Final = "whsk_"

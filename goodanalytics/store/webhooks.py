@@ -23,7 +23,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.errors import ConfigError, Conflict, NotFound
-from goodanalytics.platforms.conversion import Quiet
+from goodanalytics.platforms.quiet import Quiet
 from goodanalytics.sealing import Place, Sealer
 from goodanalytics.store import audit, outbox_breaker
 from goodanalytics.store.database import run
