@@ -10,9 +10,11 @@ the machine's drift hits all alike:
 2. the order and two more of its kind, objects of eight columns with a key and two indexes, each flushed by itself;
 3. the order and two such rows by SQLAlchemy's `insert()`;
 4. the order and two inserts as simple as they get: `text()` with two parameters, a key and one index;
-5. the order and `sale(…, connection=session)` for a visitor who is on a visit, with a key.
+5. the order and `sale(…, connection=session)`, with a key, of a visitor who is on a visit and whom the request has asked for before
+   its transaction, as `visitor(request)` does;
+6. the same of a visitor whose id alone is known.
 
-Reach: what (5) adds is at most what (2) adds; (3) and (4) are told beside it. Commits are not waited for
+Reach: what (5) and (6) add is at most what (2) adds; (3) and (4) are told beside it. Commits are not waited for
 (`synchronous_commit=off`), which would hide the difference behind the disk.
 
 Without `--url` an embedded PostgreSQL is started in a temporary directory. A given database is migrated and filled: do not name one
@@ -43,7 +45,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from benchmarks.measures import Row, Subject
 from benchmarks.rig import Rig
-from goodanalytics import Analytics, Config
+from goodanalytics import Analytics, Config, Visitor
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 
 REACH = 2  # statements
@@ -52,6 +54,7 @@ ORDERED, FLUSHED, SIMPLE = (
     "an ORM session's flush of an order",
     "a simple indexed INSERT",
 )
+ASKED, NAMED = "`sale()` of who was asked for", "`sale()` of an id"
 LONG = 20  # seconds that a full run takes, and some more
 BROWSER = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
@@ -104,6 +107,9 @@ def order(number: int) -> dict[str, Any]:
     }
 
 
+BROWSERS = 200
+
+
 async def visitors(analytics: Analytics, number: int) -> list[UUID]:
     """So many visitors, each with three visits, the last of which is going on."""
     now = analytics.config.clock()
@@ -131,10 +137,17 @@ async def visitors(analytics: Analytics, number: int) -> list[UUID]:
 
 @dataclass(frozen=True)
 class Found:
-    """What `sale()` adds, as multiples of one statement of each kind, in each tenth of the rounds; and its statements."""
+    """
+    What `sale()` adds.
 
-    ratios: dict[str, list[float]]
-    statements: int
+    Attributes:
+        ratios: As multiples of one statement, in each tenth of the rounds, by who is sold to and the kind of statement.
+        statements: That each takes.
+        middle: Seconds of a transaction.
+    """
+
+    ratios: dict[tuple[str, str], list[float]]
+    statements: dict[str, int]
     middle: dict[str, float]
 
 
@@ -147,7 +160,7 @@ async def measure(url: str, *, quick: bool) -> Found:
     ) as analytics:
         async with engine.begin() as conn:
             await conn.run_sync(HOST.create_all)
-        people = await visitors(analytics, 200)
+        people = await visitors(analytics, BROWSERS)
 
         async def alone(session: AsyncSession, number: int) -> None: ...
 
@@ -164,27 +177,30 @@ async def measure(url: str, *, quick: bool) -> Found:
             for side in (0, 1):
                 await session.execute(NOTE, {"id": 2 * number + side, "customer": number % 999})
 
-        async def sale(session: AsyncSession, number: int) -> None:
-            await analytics.sale(
-                people[number % len(people)],
-                amount_cents=4900,
-                currency="EUR",
-                key=f"order-{number}",
-                connection=session,
-            )
+        async def sold(session: AsyncSession, who: Visitor | UUID, key: str) -> None:
+            await analytics.sale(who, amount_cents=4900, currency="EUR", key=key, connection=session)
+
+        async def asked(session: AsyncSession, number: int) -> None:
+            await sold(session, request[0], f"order-{number}")
+
+        async def named(session: AsyncSession, number: int) -> None:
+            await sold(session, people[number % BROWSERS], f"order-{number}-again")
 
         variants: dict[str, Callable[[AsyncSession, int], Awaitable[None]]] = {
             "alone": alone,
             FLUSHED: two_flushes,
             ORDERED: two_orders,
             SIMPLE: two_notes,
-            "sale": sale,
+            ASKED: asked,
+            NAMED: named,
         }
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         async with AsyncSession(engine, expire_on_commit=False) as session:
             gc.disable()
             for number in range(rounds):
                 for place, (name, act) in enumerate(variants.items()):
+                    if name == ASKED:
+                        request = [await analytics.resolve({"anonymous_id": f"browser-{number % BROWSERS}"})]
                     began = perf_counter()
                     async with session.begin():
                         session.add(Written(**order(100 * number + place)))
@@ -193,14 +209,19 @@ async def measure(url: str, *, quick: bool) -> Found:
                     session.expunge_all()
                     seconds[name].append(perf_counter() - began)
             gc.enable()
-            statements = await statements_of(session, lambda: sale(session, rounds + 1))
+            request = [await analytics.resolve({"anonymous_id": "browser-0"})]
+            statements = {
+                name: await statements_of(session, lambda act=variants[name]: act(session, rounds + 1))
+                for name in (ASKED, NAMED)
+            }
         size = rounds // 10
         tenths = [
             {name: statistics.median(taken[begin : begin + size]) for name, taken in seconds.items()}
             for begin in range(size, rounds, size)  # the first warms up
         ]
         ratios = {
-            kind: [2 * (one["sale"] - one["alone"]) / (one[kind] - one["alone"]) for one in tenths]
+            (who, kind): [2 * (one[who] - one["alone"]) / (one[kind] - one["alone"]) for one in tenths]
+            for who in (ASKED, NAMED)
             for kind in (FLUSHED, ORDERED, SIMPLE)
         }
         middle = {name: statistics.median(one[name] for one in tenths) for name in variants}
@@ -243,9 +264,9 @@ def embedded(*, quick: bool) -> Found:
 def alone(_rig: Rig, seconds: float) -> list[Row]:
     """The line of `make bench`."""
     found = embedded(quick=seconds < LONG)
-    what = f"`sale()` in the host's transaction ({found.statements} statements)"
     return [
-        Row(what, kind, ratios, REACH if kind == FLUSHED else None) for kind, ratios in found.ratios.items()
+        Row(f"{who} ({found.statements[who]} statements)", kind, ratios, REACH if kind == FLUSHED else None)
+        for (who, kind), ratios in found.ratios.items()
     ]
 
 
@@ -258,10 +279,12 @@ def main() -> None:
     quick = asked.quick
     found = asyncio.run(measure(asked.url, quick=quick)) if asked.url else embedded(quick=quick)
     times = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in found.middle.items())
-    sys.stdout.write(f"sale() takes {found.statements} statements; the order {times}\n")
-    for kind, ratios in found.ratios.items():
+    sys.stdout.write(f"{times}\n")
+    for (who, kind), ratios in found.ratios.items():
         reach = f" (reach {REACH})" if kind == FLUSHED else ""
-        sys.stdout.write(f"{statistics.median(ratios):.2f} x {kind}{reach}\n")
+        sys.stdout.write(
+            f"{who}, {found.statements[who]} statements: {statistics.median(ratios):.2f} x {kind}{reach}\n"
+        )
 
 
 SUBJECT = Subject("sale", lambda _rig: None, alone=alone)

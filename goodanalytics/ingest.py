@@ -14,7 +14,8 @@ import fnmatch
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from goodanalytics.core.people import People, Taken
 from goodanalytics.core.places import Place
 from goodanalytics.core.plan import Outcome, Plan, SessionPolicy, Understood, decide
 from goodanalytics.core.referral import Conversion, news_of
+from goodanalytics.core.visitors import Visitor
 from goodanalytics.dispatch.plan import DispatchPlan
 from goodanalytics.errors import Busy
 from goodanalytics.geo import GeoReader
@@ -38,6 +40,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, is_passing, savepoint
+from goodanalytics.store.known import Known, Remembered, look
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
@@ -53,6 +56,7 @@ class Ingest:
     database: Database
     hooks: Hooks
     geo: GeoReader | None
+    remembered: Remembered = field(default_factory=Remembered)
 
     async def now(self, hits: Sequence[Hit], connection: Any = None) -> list[Outcome]:
         """
@@ -106,28 +110,55 @@ class Ingest:
         raise Busy(f"{len(hits)} hits lost {ATTEMPTS} transactions to others. Try again")
 
     async def _alone(self, conn: Any, hit: Hit) -> list[Outcome]:
-        """The hit's outcome; none when it has to be done the other way, from its receipt on."""
-        t, timeout = self.database.tables, self.config.session.timeout
-        taken = await alone.take(conn, t, hit, hit.occurred_at - timeout, hit.occurred_at + timeout)
-        if taken is None:
+        """The hit's outcome; none, and nothing written, when it has to be done the other way."""
+        t, since = self.database.tables, hit.occurred_at - self.config.session.timeout
+        known = await self._known(conn, hit, since)
+        if known is None or not known.is_whole:
             return []
-        if taken.is_current:
-            people = People(taken.state, self.config.identity)
-            plan = Plan(people, taken.history, self._policy)
-            _, one, outcome = decide(people, Sales({}), hit, ())
-            if one is not None:
-                plan.record(self.understand(hit), one.visitor_id, one.company)
-            touches = await alone.put(conn, t, people, plan, self.config)
-            if touches is not None:
-                await link_days.touch(conn, t, plan.events, self.config.clock())
-                if taken.has_partners:
-                    due = news_of(people, plan)
-                    await commissions.record(conn, t, due, self.config.referral, self.config.clock())
-                if taken.has_listeners:
-                    await self._tell(conn, conversions.news_of(plan, {(hit.workspace_id, hit.id): touches}))
-                await self._dispatches.withdraw(conn, people, plan)
-                return [outcome]
-        return list((await self._write(conn, {0: hit})).values())
+        people = People(known.state(), self.config.identity)
+        plan = Plan(people, known.history(), self._policy)
+        _, one, outcome = decide(people, Sales({}), hit, ())
+        if one is not None:
+            plan.record(self.understand(hit), one.visitor_id, one.company)
+        written = await alone.put(conn, t, hit, known, people, plan, self.config)
+        if written is None or not written.is_new:
+            return []
+        if not written.is_done:
+            return list((await self._write(conn, {0: hit})).values())
+        await link_days.touch(conn, t, plan.events, self.config.clock())
+        if written.has_partners:
+            due = news_of(people, plan)
+            await commissions.record(conn, t, due, self.config.referral, self.config.clock())
+        if written.has_listeners:
+            touches = {(hit.workspace_id, hit.id): written.touches}
+            await self._tell(conn, conversions.news_of(plan, touches))
+        await self._dispatches.withdraw(conn, people, plan)
+        return [outcome]
+
+    async def _known(self, conn: Any, hit: Hit, since: datetime) -> Known | None:
+        """Whom *hit* names, as they were read a moment ago or else as they stand."""
+        visitor_id = hit.signals.visitor_id
+        assert visitor_id is not None, "goes alone"  # noqa: S101  # for the type checker
+        found = self.remembered.take((hit.workspace_id, visitor_id), since, self.config.clock())
+        return found or await look(conn, self.database.tables, hit.workspace_id, visitor_id, since)
+
+    async def person(self, workspace_id: UUID, visitor_id: UUID, connection: Any = None) -> Visitor | None:
+        """
+        The person of *visitor_id*, any member's id; `None` when nobody has it.
+
+        Remembers them for a moment: who asks for a visitor is likely to say next what they did (`alone`).
+        """
+        now = self.config.clock()
+        async with self.database.reading(connection) as conn:
+            since = now - self.config.session.timeout
+            known = await look(conn, self.database.tables, workspace_id, visitor_id, since)
+        if known is None:
+            return None
+        if connection is None:
+            self.remembered.keep((workspace_id, visitor_id), known, now)
+        else:  # what the host's transaction changed may be undone
+            self.remembered.take((workspace_id, visitor_id), now, now)
+        return known.person
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """

@@ -25,7 +25,6 @@ from goodanalytics.errors import Conflict, InvalidInput, NotFound
 from goodanalytics.facade import visitors as facade
 from goodanalytics.ingest import Ingest
 from goodanalytics.log import Durability, SafeLog
-from goodanalytics.store import visitors
 from goodanalytics.store.database import Database
 from goodanalytics.web.reading import visit_of
 
@@ -398,12 +397,7 @@ class Verbs:
         return await self._must_exist(hit.workspace_id, outcome.visitor_id, connection)
 
     async def _must_exist(self, workspace_id: UUID, visitor_id: UUID | None, connection: Any) -> Visitor:
-        async with self.database.reading(connection) as conn:
-            found = (
-                None
-                if visitor_id is None
-                else await visitors.get(conn, self.database.tables, workspace_id, visitor_id)
-            )
+        found = None if visitor_id is None else await self.ingest.person(workspace_id, visitor_id, connection)
         if found is None:
             raise NotFound(f"There is no visitor {visitor_id} in workspace {workspace_id}")
         return found

@@ -1,33 +1,29 @@
 """
-One hit that the host's own code says of a visitor whom it names, in two statements: `sale(visitor, …)` inside the host's transaction.
+One hit that the host's own code says of a visitor whom it names, in one statement: `sale(visitor, …)` inside the host's transaction.
 
 The worker's way takes ten statements and two for a savepoint, whether for one hit or for five hundred. Here is one visitor, no evidence
-that could join people, and at the most one visit, so it takes two:
+that could join people, and at the most one visit. What the hit changes is planned of the person as they were read, by
+`visitor(request)` a moment ago or else now (`store.known`), and `put` then does everything at once:
 
-1. `take` notes the receipt, locks the person's rows in the order of their ids, and reads them with the visits that are going on.
-   Receipts come before visitors, as everywhere (`store.ledger`).
-2. `put` writes the visitor, the visit, the event and the conversion, all of them or none.
+1. It notes the receipt, and locks the person's rows, in the order of their ids. Receipts come before visitors, as everywhere
+   (`store.ledger`).
+2. It writes the visitor, the visit, the event and the conversion, all of them or none: only if all these rows are still the
+   versions that were read. A statement that waited for a lock compares with what it then finds.
 
-A statement that waited for a lock has read the rest with an older snapshot. Whoever was before us changed a row of the person, or only
-the visit: the first shows in `take`, where the locked row differs from the one of its own snapshot, the second in `put`, which writes
-only if the visit is still what was read. In both cases, and whenever the plan wants more than this, the hit goes the worker's way.
-A merge that we waited for and that only added rows to the person is as if it came after us: nothing of what we write depends on them.
+Where somebody was faster, and whenever the plan wants more than this, the hit goes the worker's way.
 
-Half of the time that a sale takes is PostgreSQL's, so both statements are put plainly: straight to the driver, prepared once, each value
+Most of the time that a sale takes is PostgreSQL's, so the statement is put plainly: straight to the driver, prepared once, each value
 a parameter of its own (for one row that costs the server a third of a JSON text), and of visitor and visit only what changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
-import msgspec
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import INET, JSONB
@@ -36,14 +32,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core.hits import EventType, Hit
-from goodanalytics.core.identity_rows import Member, State
 from goodanalytics.core.people import People
-from goodanalytics.core.plan import History, Plan
+from goodanalytics.core.plan import Plan
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.migrations import days
 from goodanalytics.store import conversions, counting, ledger
 from goodanalytics.store.database import as_json, fetch
+from goodanalytics.store.known import Known
 from goodanalytics.store.tables import Tables
 
 TYPES: Final = frozenset({EventType.CUSTOM, EventType.SHARE, EventType.LEAD, EventType.SALE})
@@ -54,8 +50,6 @@ OF_VISITOR: Final = ("status", "last_seen_at", "identified_at", "converted_at", 
 
 Row = TypeVar("Row", Visitor, Session)
 
-_visitor = msgspec.json.Decoder(Visitor)
-_session = msgspec.json.Decoder(Session)
 _rest_of_visitor = attrgetter(*(name for name in Visitor.__struct_fields__ if name not in OF_VISITOR))
 _rest_of_session = attrgetter(
     *(name for name in Session.__struct_fields__ if name not in counting.OF_SESSION)
@@ -76,69 +70,35 @@ def goes(hit: Hit) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Written(NamedTuple):
     """
-    What was read and locked.
+    What became of a hit.
 
     Attributes:
-        is_current: Whether nobody overtook it; else it must be read again.
-        state, history: Of the person alone.
+        is_new: Whether its receipt was written; else it was here before, and nothing is written.
+        is_done: Whether the rest was written, too; else somebody changed the person since they were read.
+        touches: How many its conversion has; 0 without one.
         has_listeners: Whether any platform or webhook is switched on in the workspace.
         has_partners: Whether anybody may earn with it.
     """
 
-    is_current: bool
-    state: State
-    history: History
+    is_new: bool
+    is_done: bool
+    touches: int
     has_listeners: bool
     has_partners: bool
 
 
-async def take(conn: AsyncConnection, t: Tables, hit: Hit, since: datetime, until: datetime) -> Taken | None:
+async def put(
+    conn: AsyncConnection, t: Tables, hit: Hit, known: Known, people: People, plan: Plan, config: Config
+) -> Written | None:
     """
-    Note *hit*'s receipt, and lock and read its person, with the visits between *since* and *until*.
+    Note *hit*'s receipt and write *plan*, which was made of what was *known*; the receipt alone where that is no more.
 
-    `None`, and nothing written, when the hit was here before or its visitor is not known.
+    `None`, and nothing written, when the plan wants more than this.
 
     Raises:
         Busy: The host's transaction is older than the day of receipts.
-    """
-    try:
-        answer = await fetch(
-            conn, _take(t), hit.workspace_id, hit.signals.visitor_id, hit.id, hit.digest, since, until
-        )
-    except IntegrityError as error:
-        raise ledger.turned(error) from error
-    if not answer:
-        return None
-    rows = [row for row in answer if row["id"] is not None]
-    sessions = [_session.decode(visit) for row in rows for visit in row["sessions"] or ()]
-    visitors = {(v.workspace_id, v.id): v for v in (_visitor.decode(row["visitor"]) for row in rows)}
-    members = {
-        key: Member(
-            workspace_id=v.workspace_id,
-            id=v.id,
-            canonical_id=v.canonical_id,
-            external_id=v.external_id,
-            first_seen_at=v.first_seen_at,
-        )
-        for key, v in visitors.items()
-    }
-    return Taken(
-        (hit.workspace_id, hit.signals.visitor_id) in visitors and all(row["is_current"] for row in rows),
-        State(members=members),
-        History(visitors=visitors, sessions=sessions),
-        answer[0]["has_listeners"],
-        answer[0]["has_partners"],
-    )
-
-
-async def put(conn: AsyncConnection, t: Tables, people: People, plan: Plan, config: Config) -> int | None:
-    """
-    Write *plan*, which was made of what was taken; how many touches its conversion has, 0 without one.
-
-    `None`, and nothing written, when the plan wants more than this, or somebody changed the visit meanwhile.
     """
     visit = _visit(plan)
     if visit is None or len(plan.visitors) != 1 or len(plan.events) != 1:
@@ -146,22 +106,27 @@ async def put(conn: AsyncConnection, t: Tables, people: People, plan: Plan, conf
     if people.identities or people.merges or people.moved or people.conflicts or plan.members:
         return None
     (row,), (event,) = plan.visitors, plan.events
-    has_company = len(people.company(row.workspace_id, row.id)) > 1
+    company = sorted(people.company(row.workspace_id, row.id))
     of_visitor = _changed(plan.visitor_before(row), row, _rest_of_visitor, OF_VISITOR)
     of_session = tuple(_changed(*pair, _rest_of_session, counting.OF_SESSION) for pair in visit)
-    values = [row.workspace_id, row.id, *_values(t.visitors, attrgetter(*of_visitor)(row), of_visitor)]
+    form = _Form(of_visitor, of_session, converts=bool(plan.conversions), has_company=len(company) > 1)
+    values: list[Any] = [row.workspace_id, row.id, hit.id, hit.digest]
+    versions = [known.versions[one] for one in company]
+    values += [company, f"{{{','.join(map(str, versions))}}}"] if form.has_company else versions
+    values += _values(t.visitors, attrgetter(*of_visitor)(row), of_visitor)
     for (before, after), names in zip(visit, of_session, strict=True):
-        values += (before.id, before.events, before.engaged_ms, before.last_event_at)
+        values += (before.id, known.versions[before.id])
         values += _values(t.sessions, attrgetter(*names)(after), names)
     names = _names(t.events)
     values += _values(t.events, [event.get(name) for name in names], names)
     for one in plan.conversions:
         found = conversions.row_of(one, people, config)
         values += _values(t.conversions, itemgetter(*conversions.COLUMNS)(found), conversions.COLUMNS)
-        values.append(found["members"] if has_company else row.id)
-    form = _Form(of_visitor, of_session, converts=bool(plan.conversions), has_company=has_company)
-    written = await fetch(conn, _put(t, form), *values)
-    return written[0][0] if written else None
+    try:
+        (written,) = await fetch(conn, _put(t, form), *values)
+    except IntegrityError as error:
+        raise ledger.turned(error) from error
+    return Written(*written)
 
 
 class _Form(NamedTuple):
@@ -210,60 +175,36 @@ def _jsons(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(place for place, name in enumerate(names) if isinstance(table.c[name].type, JSONB))
 
 
-@lru_cache(maxsize=64)
-def _take(t: Tables) -> str:
-    return (
-        f"WITH open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)}), "
-        f"taken AS (INSERT INTO {t.receipts} (workspace_id, hit_id, day, digest) "
-        "SELECT $1::uuid, $3::uuid, open.day, $4::text FROM open "
-        f"WHERE EXISTS (SELECT FROM {t.visitors} WHERE workspace_id = $1 AND id = $2) "
-        f"AND NOT EXISTS (SELECT FROM {t.receipts} k WHERE k.workspace_id = $1 AND k.hit_id = $3 AND k.day < open.day) "
-        "ON CONFLICT DO NOTHING RETURNING 1) "
-        "SELECT p.*, "
-        f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = $1 AND p.enabled) "
-        f"OR EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled) AS has_listeners, "
-        f"EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = $1) AS has_partners "
-        # A row that came to another person while we waited for it is none of this one's any more, and is left out.
-        "FROM taken LEFT JOIN LATERAL (SELECT v.id, row_to_json(v)::text AS visitor, "
-        f"(SELECT u.ctid FROM {t.visitors} u WHERE u.workspace_id = v.workspace_id AND u.id = v.id) = v.ctid AS is_current, "
-        # OFFSET keeps the index by time from being chosen while there are few visits: it would read everybody's.
-        "(SELECT array_agg(row_to_json(s)::text) FROM (SELECT s.* "
-        f"FROM {t.sessions} s WHERE s.workspace_id = v.workspace_id AND s.visitor_id = v.id OFFSET 0) AS s "
-        "WHERE s.last_event_at >= $5 AND s.started_at <= $6) AS sessions "
-        f"FROM {t.visitors} v WHERE v.workspace_id = $1 AND v.canonical_id = "
-        f"(SELECT m.canonical_id FROM {t.visitors} m WHERE m.workspace_id = $1 AND m.id = $2) "
-        "ORDER BY v.id FOR UPDATE) AS p ON true"
-    )
-
-
 @lru_cache(maxsize=256)
 def _put(t: Tables, form: _Form) -> str:
-    number = count(3)
+    # The workspace, the visitor, the receipt's hit and digest come first.
+    number = count(5)
+    parts = [f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})", f"r AS ({_receipt(t)})"]
+    locked = _still(t, number, has_company=form.has_company)
+    parts.append(f"w AS ({locked})")
+    still = (
+        "(SELECT count(*) FROM w) = cardinality((SELECT $5::uuid[]))"
+        if form.has_company
+        else "EXISTS (SELECT FROM w)"
+    )
     sets = ", ".join(_set(t.visitors, name, number) for name in form.of_visitor)
-    parts, still = [], ""
     for names in form.of_session:
-        before = " AND ".join(
-            f"{name} = ${next(number)}" for name in ("id", "events", "engaged_ms", "last_event_at")
-        )
+        before = " AND ".join(f"{name} = ${next(number)}" for name in ("id", "xmin"))
         changed = ", ".join(_set(t.sessions, name, number) for name in names)
         parts.append(
-            f"s AS (UPDATE {t.sessions} SET {changed} WHERE workspace_id = $1 AND {before} RETURNING 1)"
+            f"s AS (UPDATE {t.sessions} SET {changed} WHERE workspace_id = $1 AND {before} AND {still} RETURNING 1)"
         )
-        still = "WHERE EXISTS (SELECT FROM s)"
-    person = f"WHERE workspace_id = $1 AND id = $2{still.replace('WHERE', ' AND')}"
-    parts.append(f"v AS (UPDATE {t.visitors} SET {sets} {person} RETURNING 1)")
+        still = "EXISTS (SELECT FROM s)"
+    parts.append(
+        f"v AS (UPDATE {t.visitors} SET {sets} WHERE workspace_id = $1 AND id = $2 AND {still} RETURNING 1)"
+    )
     parts.append(f"e AS ({_insert(t.events, _names(t.events), number, still)})")
     if form.converts:
         first = next(number)
         number = count(first)
         place = {name: first + index for index, name in enumerate(conversions.COLUMNS)}
-        given = f"${first + len(place)}"
-        # What an array holds is seen when it is planned, and then it is planned anew each time, which takes longer than all the
-        # rest: a sub-select hides it.
         members = (
-            f"unnest((SELECT {given}::uuid[])) AS m (id)"
-            if form.has_company
-            else f"(SELECT {given}::uuid AS id) AS m"
+            "unnest((SELECT $5::uuid[])) AS m (id)" if form.has_company else "(SELECT $2::uuid AS id) AS m"
         )
         touches = conversions.touches(t, members, "$1", f"${place['occurred_at']}")
         parts.append(
@@ -271,13 +212,43 @@ def _put(t: Tables, form: _Form) -> str:
             "ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING jsonb_array_length(touches) AS touches)"
         )
     touched = "coalesce((SELECT touches FROM c), 0)" if form.converts else "0"
-    return f"WITH {', '.join(parts)} SELECT {touched} FROM v"
+    return (
+        f"WITH {', '.join(parts)} SELECT EXISTS (SELECT FROM r), EXISTS (SELECT FROM v), {touched}, "
+        f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = $1 AND p.enabled) "
+        f"OR EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled), "
+        f"EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = $1)"
+    )
 
 
-def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], condition: str, **more: str) -> str:
+def _receipt(t: Tables) -> str:
+    return (
+        f"INSERT INTO {t.receipts} (workspace_id, hit_id, day, digest) SELECT $1::uuid, $3::uuid, open.day, $4::text FROM open "
+        f"WHERE NOT EXISTS (SELECT FROM {t.receipts} k WHERE k.workspace_id = $1 AND k.hit_id = $3 AND k.day < open.day) "
+        "ON CONFLICT DO NOTHING RETURNING 1"
+    )
+
+
+def _still(t: Tables, number: Iterator[int], *, has_company: bool) -> str:
+    """The person's rows that are what they were, locked, if the receipt is new."""
+    if not has_company:
+        return (
+            f"SELECT FROM {t.visitors} WHERE workspace_id = $1 AND id = $2 AND xmin = ${next(number)} "
+            "AND EXISTS (SELECT FROM r) FOR UPDATE"
+        )
+    # What an array holds is seen when it is planned, and then it is planned anew each time, which takes longer than all the
+    # rest: a sub-select hides it.
+    ids, versions = f"(SELECT ${next(number)}::uuid[])", f"(SELECT ${next(number)}::text::xid[])"
+    return (
+        f"SELECT FROM unnest({ids}, {versions}) AS k (id, version) "
+        f"JOIN {t.visitors} v ON v.workspace_id = $1 AND v.id = k.id AND v.xmin = k.version "
+        "WHERE EXISTS (SELECT FROM r) ORDER BY v.id FOR UPDATE OF v"
+    )
+
+
+def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], still: str, **more: str) -> str:
     columns = ", ".join(f'"{name}"' for name in (*names, *more))
     values = ", ".join((*(_param(table, name, number) for name in names), *more.values()))
-    return f"INSERT INTO {table} ({columns}) SELECT {values} {condition}"
+    return f"INSERT INTO {table} ({columns}) SELECT {values} WHERE {still}"
 
 
 def _set(table: Table, name: str, number: Iterator[int]) -> str:
@@ -292,4 +263,4 @@ def _param(table: Table, name: str, number: Iterator[int]) -> str:
     return f"${next(number)}{written}::{kind.compile(dialect)}"
 
 
-__all__ = ["TYPES", "Taken", "goes", "put", "take"]
+__all__ = ["TYPES", "Written", "goes", "put"]

@@ -277,15 +277,19 @@ def touches(t: Tables, members: str, workspace: str, until: str) -> str:
     Args:
         members: What gives the ids of all rows of the person, as `m (id)`.
     """
-    return (
-        "(SELECT coalesce(jsonb_agg(jsonb_build_object('at', x.started_at, 'session_id', x.id, 'visitor_id', x.visitor_id, "
-        "'click_id', x.click_id, 'link_id', x.link_id, 'source', x.acquisition) ORDER BY x.started_at, x.id), '[]') "
-        "FROM (SELECT s.*, row_number() OVER newest AS newness, lead(s.id) OVER newest IS NULL AS is_first "
+    every = (
+        "SELECT jsonb_build_object('at', s.started_at, 'session_id', s.id, 'visitor_id', s.visitor_id, "
+        "'click_id', s.click_id, 'link_id', s.link_id, 'source', s.acquisition) "
         # OFFSET keeps the index by time from being chosen while there are few visits: it would read everybody's.
         f"FROM {members}, LATERAL (SELECT s.* FROM {t.sessions} s "
         f"WHERE s.workspace_id = {workspace} AND s.visitor_id = m.id OFFSET 0) AS s "
-        f"WHERE s.bot IS NULL AND s.started_at <= {until} WINDOW newest AS (ORDER BY s.started_at DESC, s.id DESC)) AS x "
-        f"WHERE x.is_first OR x.newness < {MOST_TOUCHES})"
+        f"WHERE s.bot IS NULL AND s.started_at <= {until} ORDER BY s.started_at, s.id"
+    )
+    return (
+        f"(SELECT to_jsonb(CASE WHEN cardinality(x.all) <= {MOST_TOUCHES} THEN x.all "
+        f"ELSE x.all[1:1] || x.all[cardinality(x.all) - {MOST_TOUCHES - 2}:] END) "
+        # Here OFFSET keeps them from being gathered once for each time that they are named.
+        f'FROM (SELECT ARRAY({every}) AS "all" OFFSET 0) AS x)'
     )
 
 

@@ -7,12 +7,11 @@ import dataclasses
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from goodanalytics import Analytics, Config
@@ -338,96 +337,11 @@ class TestTransaction:
 
         assert await everything(analytics) == before
 
-    async def test_a_sale_of_a_known_visitor_takes_two_statements(self, analytics, engine):
-        """In the host's transaction it adds one statement that reads and one that writes, and no savepoint."""
-        visitor = await visit(analytics, "b")
-        seen: list[str] = []
-        listened = engine.sync_engine
-        async with engine.begin() as conn:
-            await conn.execute(text("SELECT 1"))
-            for name in ("before_cursor_execute", "savepoint"):
-                event.listen(
-                    listened, name, lambda *args: seen.append(str(args[2] if len(args) > 2 else args))
-                )
-            driver: Any = (await conn.get_raw_connection()).driver_connection
-            driver.add_query_logger(lambda record: seen.append(record.query))
-            await analytics.sale(visitor, amount_cents=1_000, currency="EUR", key="o-1", connection=conn)
-            await asyncio.sleep(0)  # the driver tells on the loop
-            taken = list(seen)
-
-        assert [statement.split(" ", 2)[1] for statement in taken] == ["open", "s"]
-        assert await ltv(analytics, visitor) == {"EUR": 1_000}
-
-    async def test_both_ways_write_the_same(self, analytics, monkeypatch):
-        """Sales, a lead and an event come out alike whether they go alone or the worker's way, also of somebody with two browsers."""
-        found = []
-        for way in ("alone", "together"):
-            if way == "together":
-                monkeypatch.setattr("goodanalytics.store.alone.goes", lambda _hit: False)
-            visitor = await visit(analytics, way, "https://shop.test/?utm_source=ads&gclid=G1")
-            analytics.config.clock.advance(timedelta(minutes=5))
-            await analytics.lead(visitor, name="demo", key=f"l-{way}")
-            await analytics.sale(
-                visitor,
-                amount_cents=4_900,
-                currency="USD",
-                key=f"o-{way}",
-                contents=[{"id": "sku"}],
-                consent=GRANTED,
-            )
-            await analytics.track(visitor, "Downloaded", properties={"plan": "yearly"})
-            analytics.config.clock.advance(timedelta(days=2))
-            await analytics.sale(visitor, amount_cents=100, currency="EUR")
-            browser = await visit(analytics, f"{way} too", "https://shop.test/?utm_source=letter")
-            for one in (visitor, browser):
-                await analytics.identify(one, external_id=f"person {way}")
-            page = "https://shop.test/thanks?utm_source=partner&utm_medium=referral"
-            await analytics.sale(visitor, amount_cents=1, currency="EUR", url=page)
-            found.append(
-                [
-                    [plain(row, visitor) for row in await rows(analytics, name) if row.visitor_id == visitor]
-                    for name in ("events", "conversions")
-                ]
-                + [[plain(row, visitor) for row in await sessions(analytics) if row.visitor_id == visitor]]
-                + [[dataless(await analytics.visitors.get(visitor))]]
-            )
-
-        assert found[0] == found[1]
-        assert [len(row["touches"]) for row in found[0][1]] == [1, 1, 1, 2]
-
 
 async def sessions(analytics: Analytics) -> list:
     t = analytics.database.tables.sessions
     async with analytics.database.connect() as conn:
         return (await conn.execute(select(t).order_by(t.c.started_at))).all()
-
-
-TIMES_AND_IDS = (
-    "id",
-    "session_id",
-    "visitor_id",
-    "event_id",
-    "key",
-    "at",
-    "clicked",
-    "platform_signals",
-    "consent",
-)
-
-
-def plain(row, visitor: UUID) -> dict:
-    """A row without what differs between any two lives."""
-    kept = {
-        name: value
-        for name, value in row._mapping.items()
-        if name not in TIMES_AND_IDS and not name.endswith("_at")
-    }
-    kept["touches"] = [touch["source"] for touch in kept.get("touches", [])]
-    return kept
-
-
-def dataless(visitor) -> tuple:
-    return visitor.status, visitor.ltv, visitor.total_events, visitor.total_sessions, visitor.last_source
 
 
 async def everything(analytics: Analytics) -> dict[str, list]:
@@ -722,109 +636,3 @@ class TestSignals:
             assert told == ("skipped", "consent_denied")
         else:
             assert (told.consent, told.signals.user_agent, told.signals.fbp) == (GRANTED, MACHINE, "fb.1.5.6")
-
-
-class TestOvertaken:
-    async def overtaken(self, analytics, engine, act) -> None:
-        """A sale to the browser `b` that waits for what *act* does to its visitor in another transaction."""
-        visitor = await analytics.resolve({"anonymous_id": "b"})
-        async with engine.connect() as other:
-            await act(other)
-            sale = asyncio.create_task(analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1"))
-            while not await is_waiting(engine):
-                await asyncio.sleep(0)
-            await other.commit()
-            await sale
-
-    async def test_a_sale_waits_for_whoever_changes_its_visitor(self, analytics, engine):
-        """What another transaction does to the visit and the visitor meanwhile is not written over."""
-        visitor = await visit(analytics, "b")
-
-        await self.overtaken(
-            analytics, engine, lambda other: analytics.track(visitor, "Held", connection=other)
-        )
-
-        person = await analytics.visitors.get(visitor)
-        (session,) = await sessions(analytics)
-        assert (person.total_events, person.ltv, session.events) == (3, {"EUR": 100}, 3)
-
-    async def test_a_visit_that_begins_meanwhile_is_joined(self, analytics, engine):
-        """A visit that the first statement could not see is the sale's, and has earned it."""
-        await visit(analytics, "b")
-
-        url = "https://shop.test/?utm_source=ads&utm_medium=cpc"
-        await self.overtaken(analytics, engine, lambda other: visit(analytics, "b", url, other))
-
-        assert [session.events for session in await sessions(analytics)] == [1, 2]
-        assert await revenue(analytics, "source") == {("ads",): {"EUR": 100}}
-
-    async def test_a_visit_that_changed_is_read_again(self, analytics, monkeypatch):
-        """Where only the visit changed between reading and writing, nothing is written, and the other way is taken."""
-        visitor = await visit(analytics, "b")
-        from goodanalytics.store import alone
-
-        take = alone.take
-
-        async def overtaken(conn, t, hit, since, until):
-            found = await take(conn, t, hit, since, until)
-            async with analytics.database.begin() as other:
-                await other.execute(t.sessions.update().values(engaged_ms=777))
-            return found
-
-        monkeypatch.setattr(alone, "take", overtaken)
-
-        await analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1")
-
-        (session,) = await sessions(analytics)
-        assert (session.engaged_ms, session.events, await ltv(analytics, visitor)) == (777, 2, {"EUR": 100})
-        assert len(await rows(analytics)) == 1
-
-    async def test_the_same_order_twice_at_once_is_one(self, analytics):
-        """Ten calls for one order leave one sale."""
-        visitor = await visit(analytics, "b")
-
-        found = await asyncio.gather(
-            *(analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1") for _ in range(10))
-        )
-
-        assert sorted(o.status for o in found) == ["recorded"] + ["repeated"] * 9
-        assert await ltv(analytics, visitor) == {"EUR": 100}
-        with pytest.raises(Conflict):
-            await analytics.sale(visitor, amount_cents=101, currency="EUR", key="o-1")
-
-    async def test_many_at_once_lose_nothing(self, analytics):
-        """Sales and pageviews of one visitor side by side are all counted, in the visitor and in the visit."""
-        visitor = await visit(analytics, "b")
-
-        await asyncio.gather(
-            *(analytics.sale(visitor, amount_cents=100, currency="EUR") for _ in range(12)),
-            *(analytics.ingest.now([ping(analytics)]) for _ in range(12)),
-        )
-
-        (session,) = await sessions(analytics)
-        assert (await ltv(analytics, visitor), session.events) == ({"EUR": 1_200}, 13)
-        assert session.engaged_ms == 12_000
-
-
-def ping(analytics: Analytics) -> Hit:
-    now = analytics.config.clock()
-    return Hit(
-        id=analytics.config.new_id(),
-        workspace_id=analytics.config.workspace,
-        received_at=now,
-        occurred_at=now,
-        event_type=EventType.ENGAGEMENT,
-        origin="browser",
-        engaged_ms=1_000,
-        signals=Signals(anonymous_id="b"),
-    )
-
-
-async def is_waiting(engine: AsyncEngine) -> bool:
-    async with engine.connect() as conn:
-        found = await conn.execute(
-            text(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-        )
-        return found.scalar_one() > 0

@@ -1,0 +1,349 @@
+"""
+One hit of a named visitor, in one statement or two: that it means the same as the worker's way, whoever was faster, and whatever was
+read before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goodanalytics import Analytics, Config
+from goodanalytics.core.consent import GRANTED
+from goodanalytics.core.hits import EventType, Hit, Signals
+from goodanalytics.errors import Conflict
+from goodanalytics.platforms.meta import Meta
+from goodanalytics.store import conversions, known
+from goodanalytics.store.known import look
+from tests.store.test_conversions import ltv, revenue, rows, sessions, sources, visit
+
+ORDER: Any = {"amount_cents": 100, "currency": "EUR"}
+
+
+@pytest.fixture
+async def analytics(engine: AsyncEngine, config: Config) -> AsyncIterator[Analytics]:
+    settings: dict[str, Any] = {"worker": False, "platforms": [Meta()], "consent_silence": "granted"}
+    async with Analytics(engine, dataclasses.replace(config, **settings)) as running:
+        yield running
+
+
+async def statements(engine: AsyncEngine, act) -> list[str]:
+    """How each statement begins that *act* adds to a host's transaction, with those past SQLAlchemy and its savepoints."""
+    seen: list[str] = []
+    async with engine.begin() as conn:
+        await conn.execute(text("SELECT 1"))
+        for name in ("before_cursor_execute", "savepoint"):
+            event.listen(
+                engine.sync_engine, name, lambda *args: seen.append(str(args[2] if len(args) > 2 else args))
+            )
+        driver: Any = (await conn.get_raw_connection()).driver_connection
+        driver.add_query_logger(lambda record: seen.append(record.query))
+        await act(conn)
+        await asyncio.sleep(0)  # the driver tells on the loop
+        taken = list(seen)
+    return [[*statement.split(" ", 2), ""][1] for statement in taken]
+
+
+class TestStatements:
+    """A read is `SELECT v.xmin, …`, a write `WITH open …`; the worker's way begins with neither."""
+
+    async def test_a_visitor_who_was_asked_for_takes_one(self, analytics, engine):
+        """Who was asked for, as each request does, was read then; in the host's transaction there is one statement, and no savepoint."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+
+        taken = await statements(engine, lambda conn: analytics.sale(visitor, **ORDER, connection=conn))
+
+        assert taken == ["open"]
+        assert await ltv(analytics, visitor.id) == {"EUR": 100}
+
+    async def test_an_id_takes_two(self, analytics, engine):
+        """Of whom nothing was asked, there is one more statement, that reads."""
+        visitor = await visit(analytics, "b")
+
+        taken = await statements(engine, lambda conn: analytics.sale(visitor, **ORDER, connection=conn))
+
+        assert taken == ["v.xmin,", "open"]
+        assert await ltv(analytics, visitor) == {"EUR": 100}
+
+    async def test_what_was_read_is_used_once(self, analytics, engine):
+        """A sale changes its visitor, so the next one in the same transaction reads again; both count."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+
+        async def two(conn):
+            await analytics.sale(visitor, **ORDER, connection=conn)
+            await analytics.sale(visitor, **ORDER, connection=conn)
+
+        assert await statements(engine, two) == ["open", "v.xmin,", "open"]
+        assert await ltv(analytics, visitor.id) == {"EUR": 200}
+
+    async def test_what_the_hosts_transaction_read_is_not_kept(self, analytics, engine):
+        """Inside the host's transaction a row may be two versions of one name, so what is read there is read again."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+
+        async def sold(conn):
+            await analytics.identify(visitor, email="ada@shop.test", connection=conn)
+            await analytics.sale(visitor, **ORDER, connection=conn)
+
+        taken = await statements(engine, sold)
+
+        assert taken[-3:] == ["v.xmin,", "v.xmin,", "open"]
+        person = await analytics.visitors.get(visitor.id)
+        assert (person.ltv, person.email, person.status) == ({"EUR": 100}, "ada@shop.test", "customer")
+
+    @pytest.mark.parametrize(
+        ("later", "ago", "expected"),
+        [
+            pytest.param(timedelta(minutes=1), timedelta(0), ["open"], id="a minute later"),
+            pytest.param(timedelta(seconds=61), timedelta(0), ["v.xmin,", "open"], id="longer"),
+            pytest.param(timedelta(0), timedelta(seconds=1), ["v.xmin,", "open"], id="of the past"),
+        ],
+    )
+    async def test_what_was_read_is_kept_for_a_minute(self, analytics, engine, later, ago, expected):
+        """After that somebody will have changed it; and of a time before, visits may be missing."""
+        await visit(analytics, "b")
+        analytics.config.clock.advance(timedelta(minutes=2))
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        at = analytics.config.clock.advance(later) - ago
+
+        taken = await statements(
+            engine, lambda conn: analytics.sale(visitor, **ORDER, occurred_at=at, connection=conn)
+        )
+
+        assert taken == expected
+
+    async def test_no_more_are_remembered_than_fit(self, analytics, engine, monkeypatch):
+        """Who was asked for longest ago is forgotten first."""
+        monkeypatch.setattr(known, "MOST_REMEMBERED", 1)
+        people = []
+        for browser in "ab":
+            await visit(analytics, browser)
+        for browser in "ab":
+            people.append(await analytics.resolve({"anonymous_id": browser}))
+
+        first, second = [
+            await statements(engine, lambda conn, one=one: analytics.sale(one, **ORDER, connection=conn))
+            for one in people
+        ]
+
+        assert (first, second) == (["v.xmin,", "open"], ["open"])
+
+    async def test_a_new_visit_goes_the_other_way(self, analytics):
+        """A page that the server shows begins a visit, which this way cannot; nothing is written twice."""
+        await visit(analytics, "b")
+        analytics.config.clock.advance(timedelta(hours=2))
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+
+        await analytics.track(visitor, "pageview", url="https://shop.test/thanks")
+
+        assert [session.pageviews for session in await sessions(analytics)] == [1, 1]
+        assert (await analytics.visitors.get(visitor.id)).total_pageviews == 2
+
+
+async def test_touches_are_the_first_and_the_newest(analytics, monkeypatch):
+    """Of a long life, the visit that began it and the newest ones earn a sale; both ways agree."""
+    monkeypatch.setattr(conversions, "MOST_TOUCHES", 3)
+    for way in ("alone", "together"):
+        for number in range(5):
+            visitor = await visit(analytics, way, f"https://shop.test/?utm_source=s{number}")
+        if way == "together":
+            monkeypatch.setattr("goodanalytics.store.alone.goes", lambda _hit: False)
+        await analytics.sale(visitor, **ORDER)
+
+    for sale in await rows(analytics):
+        assert sources(sale) == ["s0", "s3", "s4"]
+
+
+async def test_of_many_visits_at_once_all_are_weighed(analytics, monkeypatch):
+    """Who has more visits going on than are read goes the worker's way, and joins the newest one."""
+    monkeypatch.setattr(known, "MOST_VISITS", 2)
+    hour = timedelta(hours=1)
+    for source in "abc":
+        visitor = await visit(analytics, "b", f"https://shop.test/?utm_source={source}")
+        analytics.config.clock.advance(timedelta(minutes=1) - hour)
+    analytics.config.clock.advance(hour)
+    await analytics.resolve({"visitor_id": visitor})
+
+    await analytics.sale(visitor, **ORDER)
+
+    assert [session.events for session in await sessions(analytics)] == [1, 1, 2]
+    assert await revenue(analytics, "source") == {("c",): {"EUR": 100}}
+
+
+async def test_both_ways_write_the_same(analytics, monkeypatch):
+    """Sales, a lead and an event come out alike whether they go alone or the worker's way, also of somebody with two browsers."""
+    found = []
+    for way in ("alone", "together"):
+        if way == "together":
+            monkeypatch.setattr("goodanalytics.store.alone.goes", lambda _hit: False)
+        visitor = await visit(analytics, way, "https://shop.test/?utm_source=ads&gclid=G1")
+        analytics.config.clock.advance(timedelta(minutes=5))
+        await analytics.lead(visitor, name="demo", key=f"l-{way}")
+        await analytics.sale(
+            visitor,
+            amount_cents=4_900,
+            currency="USD",
+            key=f"o-{way}",
+            contents=[{"id": "sku"}],
+            consent=GRANTED,
+        )
+        await analytics.track(visitor, "Downloaded", properties={"plan": "yearly"})
+        analytics.config.clock.advance(timedelta(days=2))
+        await analytics.sale(visitor, amount_cents=100, currency="EUR")
+        browser = await visit(analytics, f"{way} too", "https://shop.test/?utm_source=letter")
+        for one in (visitor, browser):
+            await analytics.identify(one, external_id=f"person {way}")
+        page = "https://shop.test/thanks?utm_source=partner&utm_medium=referral"
+        await analytics.sale(visitor, amount_cents=1, currency="EUR", url=page)
+        found.append(
+            [
+                [plain(row, visitor) for row in await rows(analytics, name) if row.visitor_id == visitor]
+                for name in ("events", "conversions")
+            ]
+            + [[plain(row, visitor) for row in await sessions(analytics) if row.visitor_id == visitor]]
+            + [[dataless(await analytics.visitors.get(visitor))]]
+        )
+
+    assert found[0] == found[1]
+    assert [len(row["touches"]) for row in found[0][1]] == [1, 1, 1, 2]
+
+
+TIMES_AND_IDS = (
+    "id",
+    "session_id",
+    "visitor_id",
+    "event_id",
+    "key",
+    "at",
+    "clicked",
+    "platform_signals",
+    "consent",
+)
+
+
+def plain(row, visitor: UUID) -> dict:
+    """A row without what differs between any two lives."""
+    kept = {
+        name: value
+        for name, value in row._mapping.items()
+        if name not in TIMES_AND_IDS and not name.endswith("_at")
+    }
+    kept["touches"] = [touch["source"] for touch in kept.get("touches", [])]
+    return kept
+
+
+def dataless(visitor) -> tuple:
+    return visitor.status, visitor.ltv, visitor.total_events, visitor.total_sessions, visitor.last_source
+
+
+class TestOvertaken:
+    async def overtaken(self, analytics, engine, act) -> None:
+        """A sale to the browser `b` that waits for what *act* does to its visitor in another transaction."""
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        async with engine.connect() as other:
+            await act(other)
+            sale = asyncio.create_task(analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1"))
+            while not await is_waiting(engine):
+                await asyncio.sleep(0)
+            await other.commit()
+            await sale
+
+    async def test_a_sale_waits_for_whoever_changes_its_visitor(self, analytics, engine):
+        """What another transaction does to the visit and the visitor meanwhile is not written over."""
+        visitor = await visit(analytics, "b")
+
+        await self.overtaken(
+            analytics, engine, lambda other: analytics.track(visitor, "Held", connection=other)
+        )
+
+        person = await analytics.visitors.get(visitor)
+        (session,) = await sessions(analytics)
+        assert (person.total_events, person.ltv, session.events) == (3, {"EUR": 100}, 3)
+
+    async def test_a_visit_that_begins_meanwhile_is_joined(self, analytics, engine):
+        """A visit that the first statement could not see is the sale's, and has earned it."""
+        await visit(analytics, "b")
+
+        url = "https://shop.test/?utm_source=ads&utm_medium=cpc"
+        await self.overtaken(analytics, engine, lambda other: visit(analytics, "b", url, other))
+
+        assert [session.events for session in await sessions(analytics)] == [1, 2]
+        assert await revenue(analytics, "source") == {("ads",): {"EUR": 100}}
+
+    async def test_a_visit_that_changed_is_read_again(self, analytics, monkeypatch):
+        """Where only the visit changed between reading and writing, nothing is written, and the other way is taken."""
+        visitor = await visit(analytics, "b")
+
+        async def overtaken(conn, t, *asked):
+            found = await look(conn, t, *asked)
+            async with analytics.database.begin() as other:
+                await other.execute(t.sessions.update().values(engaged_ms=777))
+            return found
+
+        monkeypatch.setattr("goodanalytics.ingest.look", overtaken)
+
+        await analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1")
+
+        (session,) = await sessions(analytics)
+        assert (session.engaged_ms, session.events, await ltv(analytics, visitor)) == (777, 2, {"EUR": 100})
+        assert len(await rows(analytics)) == 1
+
+    async def test_the_same_order_twice_at_once_is_one(self, analytics):
+        """Ten calls for one order leave one sale."""
+        visitor = await visit(analytics, "b")
+
+        found = await asyncio.gather(
+            *(analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1") for _ in range(10))
+        )
+
+        assert sorted(o.status for o in found) == ["recorded"] + ["repeated"] * 9
+        assert await ltv(analytics, visitor) == {"EUR": 100}
+        with pytest.raises(Conflict):
+            await analytics.sale(visitor, amount_cents=101, currency="EUR", key="o-1")
+
+    async def test_many_at_once_lose_nothing(self, analytics):
+        """Sales and pageviews of one visitor side by side are all counted, in the visitor and in the visit."""
+        visitor = await visit(analytics, "b")
+
+        await asyncio.gather(
+            *(analytics.sale(visitor, amount_cents=100, currency="EUR") for _ in range(12)),
+            *(analytics.ingest.now([ping(analytics)]) for _ in range(12)),
+        )
+
+        (session,) = await sessions(analytics)
+        assert (await ltv(analytics, visitor), session.events) == ({"EUR": 1_200}, 13)
+        assert session.engaged_ms == 12_000
+
+
+def ping(analytics: Analytics) -> Hit:
+    now = analytics.config.clock()
+    return Hit(
+        id=analytics.config.new_id(),
+        workspace_id=analytics.config.workspace,
+        received_at=now,
+        occurred_at=now,
+        event_type=EventType.ENGAGEMENT,
+        origin="browser",
+        engaged_ms=1_000,
+        signals=Signals(anonymous_id="b"),
+    )
+
+
+async def is_waiting(engine: AsyncEngine) -> bool:
+    async with engine.connect() as conn:
+        found = await conn.execute(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
+        return found.scalar_one() > 0
