@@ -39,7 +39,7 @@ from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
-from goodanalytics.store.database import Database, after_commit, is_passing, savepoint
+from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
 from goodanalytics.store.known import Known, Remembered, look
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
@@ -91,8 +91,7 @@ class Ingest:
         self, act: Callable[[Any], Awaitable[list[Outcome]]], hits: Sequence[Hit], connection: Any
     ) -> list[Outcome]:
         if connection is not None:
-            async with self.database.reading(connection) as conn:
-                outcomes = await act(conn)
+            outcomes = await act(await hosts(connection))
             if outcomes and any(self.hooks.is_waited_for(str(hit.event_type)) for hit in hits):
                 await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
@@ -132,7 +131,8 @@ class Ingest:
         if written.has_listeners:
             touches = {(hit.workspace_id, hit.id): written.touches}
             await self._tell(conn, conversions.news_of(plan, touches))
-        await self._dispatches.withdraw(conn, people, plan)
+        if hit.consent:
+            await self._dispatches.withdraw(conn, people, plan)
         return [outcome]
 
     async def _known(self, conn: Any, hit: Hit, since: datetime) -> Known | None:

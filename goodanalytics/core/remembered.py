@@ -52,8 +52,11 @@ def remember(
     """
     if consent and recalled(consent).ad_user_data == "denied":
         return {}
-    at = stamp(hit.occurred_at)
     clicks = {} if source is None else dict(source.click_ids)
+    has_machine = hit.client.user_agent is not None and hit.origin != "link"
+    if not (has_machine or clicks or hit.platform_signals):
+        return known
+    at = stamp(hit.occurred_at)
     found, clicked = known, False
     for name, value in {**hit.platform_signals, **clicks}.items():
         before = known.get(name)
@@ -61,7 +64,7 @@ def remember(
             clicked = clicked or name in clicks
             if before is None or at >= before["at"]:
                 found = {**found, name: {"value": value, "at": at}}
-    if hit.client.user_agent is not None and hit.origin != "link":
+    if has_machine:
         seen = known.get(BROWSER)
         if seen is None or (clicked, at) > (seen["clicked"], seen["at"]):
             found = {**found, BROWSER: {"value": _machine(hit, url, ip), "at": at, "clicked": clicked}}

@@ -36,11 +36,11 @@ CLOSED = "receipts_closed"
 """The check that no row passes."""
 
 OPEN_DAY = (
-    "SELECT coalesce(to_date(max(right(c.relname, 10)), 'YYYY_MM_DD'), CAST('-infinity' AS date)) AS day "
-    # OFFSET keeps it from being read by name: that goes through the names of all days once for each day.
-    "FROM pg_catalog.pg_inherits i, "
-    "LATERAL (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = i.inhrelid OFFSET 0) AS c "
-    "WHERE i.inhparent = CAST('\"{schema}\".receipts' AS regclass) AND c.relname ~ '^receipts_[0-9]{{4}}(_[0-9]{{2}}){{2}}$'"
+    "SELECT coalesce((SELECT to_date(right(c.relname, 10), 'YYYY_MM_DD') FROM pg_catalog.pg_class c "
+    # By name, from the last one backwards: one entry or two of an index are read, however many partitions a database has.
+    "WHERE c.relname > 'receipts_' AND c.relname < 'receipts_:' AND c.relname ~ '^receipts_[0-9]{{4}}(_[0-9]{{2}}){{2}}$' "
+    "AND c.relispartition AND c.relnamespace = CAST('\"{schema}\"' AS regnamespace) ORDER BY c.relname DESC LIMIT 1), "
+    "CAST('-infinity' AS date)) AS day"
 )
 """The day that receipts go into, as SQL without parameters for `format(schema=…)`."""
 

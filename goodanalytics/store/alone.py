@@ -100,27 +100,29 @@ async def put(
     Raises:
         Busy: The host's transaction is older than the day of receipts.
     """
-    visit = _visit(plan)
-    if visit is None or len(plan.visitors) != 1 or len(plan.events) != 1:
+    visitors, visit = plan.visitors, _visit(plan)
+    if visit is None or len(visitors) != 1 or len(plan.events) != 1:
         return None
     if people.identities or people.merges or people.moved or people.conflicts or plan.members:
         return None
-    (row,), (event,) = plan.visitors, plan.events
-    company = sorted(people.company(row.workspace_id, row.id))
+    (row,), (event,), versions = visitors, plan.events, known.versions
+    company = sorted(visitor_id for _, visitor_id in known.visitors)
     of_visitor = _changed(plan.visitor_before(row), row, _rest_of_visitor, OF_VISITOR)
     of_session = tuple(_changed(*pair, _rest_of_session, counting.OF_SESSION) for pair in visit)
-    form = _Form(of_visitor, of_session, converts=bool(plan.conversions), has_company=len(company) > 1)
+    form = _Form(of_visitor, of_session, bool(plan.conversions), len(company) > 1, bool(config.platforms))
     values: list[Any] = [row.workspace_id, row.id, hit.id, hit.digest]
-    versions = [known.versions[one] for one in company]
-    values += [company, f"{{{','.join(map(str, versions))}}}"] if form.has_company else versions
+    if form.has_company:
+        values += (company, f"{{{','.join(str(versions[one]) for one in company)}}}")
+    else:
+        values.append(versions[row.id])
     values += _values(t.visitors, attrgetter(*of_visitor)(row), of_visitor)
     for (before, after), names in zip(visit, of_session, strict=True):
-        values += (before.id, known.versions[before.id])
+        values += (before.id, versions[before.id])
         values += _values(t.sessions, attrgetter(*names)(after), names)
     names = _names(t.events)
-    values += _values(t.events, [event.get(name) for name in names], names)
+    values += _values(t.events, itemgetter(*names)(event), names)
     for one in plan.conversions:
-        found = conversions.row_of(one, people, config)
+        found = conversions.row_of(one, config)
         values += _values(t.conversions, itemgetter(*conversions.COLUMNS)(found), conversions.COLUMNS)
     try:
         (written,) = await fetch(conn, _put(t, form), *values)
@@ -130,12 +132,22 @@ async def put(
 
 
 class _Form(NamedTuple):
-    """What `_put` writes: which columns of the visitor, which of the visit if there is one, whether a conversion, of one row or of more."""
+    """
+    What `_put` writes and asks.
+
+    Attributes:
+        of_visitor: Its columns.
+        of_session: Its columns, if there is a visit.
+        converts: Whether there is a conversion.
+        has_company: Whether the person has more than one row.
+        has_platforms: Whether we know any platform that could be switched on.
+    """
 
     of_visitor: tuple[str, ...]
     of_session: tuple[tuple[str, ...], ...]
     converts: bool
     has_company: bool
+    has_platforms: bool
 
 
 def _visit(plan: Plan) -> list[tuple[Session, Session]] | None:
@@ -212,10 +224,13 @@ def _put(t: Tables, form: _Form) -> str:
             "ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING jsonb_array_length(touches) AS touches)"
         )
     touched = "coalesce((SELECT touches FROM c), 0)" if form.converts else "0"
+    listeners = [f"EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled)"]
+    if form.has_platforms:
+        listeners.append(
+            f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = $1 AND p.enabled)"
+        )
     return (
-        f"WITH {', '.join(parts)} SELECT EXISTS (SELECT FROM r), EXISTS (SELECT FROM v), {touched}, "
-        f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = $1 AND p.enabled) "
-        f"OR EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled), "
+        f"WITH {', '.join(parts)} SELECT EXISTS (SELECT FROM r), EXISTS (SELECT FROM v), {touched}, {' OR '.join(listeners)}, "
         f"EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = $1)"
     )
 

@@ -65,7 +65,7 @@ _ROW: Final = (
     "before_cents bigint, reason text, place text, contents jsonb, consent jsonb"
 )
 COLUMNS: Final = tuple(part.split()[0] for part in _ROW.split(", "))
-"""What `row_of` fills, without the touches."""
+"""What `row_of` fills."""
 
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
@@ -186,7 +186,8 @@ async def _write(
                 continue
             if c.sale is not None and is_late:
                 c.sale.reporting_cents, c.sale.reporting_currency = reporting[c.sale.workspace_id, c.sale.id]
-            row = row_of(c, people, config)
+            row = row_of(c, config)
+            row["members"] = sorted(people.company(c.hit.workspace_id, c.visitor_id))
             reporting[c.hit.workspace_id, c.hit.id] = row["reporting_cents"], row["reporting_currency"]
             rows.append(row)
         if rows:
@@ -219,8 +220,8 @@ def _person(plan: Plan, found: Converted) -> Visitor:
     return person
 
 
-def row_of(found: Converted, people: People, config: Config) -> dict[str, Any]:
-    """A conversion as its row, with the *members* whose visits earn it."""
+def row_of(found: Converted, config: Config) -> dict[str, Any]:
+    """A conversion as its row, but for its touches."""
     hit, sale = found.hit, found.sale
     if sale is not None:
         reporting = sale.reporting_share(found.before_cents or 0, hit.amount_cents or 0)
@@ -245,7 +246,6 @@ def row_of(found: Converted, people: People, config: Config) -> dict[str, Any]:
         "place": hit.place,
         "contents": hit.contents,
         "consent": hit.consent,
-        "members": sorted(people.company(hit.workspace_id, found.visitor_id)),
     }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -120,7 +121,7 @@ class Database:
             async with self.connect() as conn:
                 yield conn
         else:
-            yield await connection.connection() if isinstance(connection, AsyncSession) else connection
+            yield await hosts(connection)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -147,12 +148,17 @@ class Database:
                 finally:
                     await transaction.rollback()
         else:
-            conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+            conn = await hosts(connection)
             nested = await conn.begin_nested()
             try:
                 yield conn
             finally:
                 await nested.rollback()
+
+
+async def hosts(connection: AsyncConnection | AsyncSession) -> AsyncConnection:
+    """The connection of the host's transaction, which may be a session's."""
+    return await connection.connection() if isinstance(connection, AsyncSession) else connection
 
 
 class unavailable_named:  # noqa: N801  # reads as a word in `with unavailable_named(engine):`
@@ -214,12 +220,16 @@ async def execute(conn: AsyncConnection | AsyncSession, sql: str, *values: Any) 
 _asked = itertools.count(1)
 
 
+@lru_cache(maxsize=1024)
+def _numbered(sql: str, number: int) -> str:
+    return f"{sql} /* {number} */"
+
+
 async def _driven(conn: AsyncConnection | AsyncSession, verb: str, sql: str, values: tuple[Any, ...]) -> Any:
     # PostgreSQL keeps the plan of a prepared statement until tables are analyzed, a minute after they began to grow: one that
     # was made for ten rows would read a million. Under another text it is planned anew, each time as much again was asked.
-    sql = f"{sql} /* {next(_asked).bit_length()} */"
-    if isinstance(conn, AsyncSession):
-        conn = await conn.connection()
+    sql = _numbered(sql, next(_asked).bit_length())
+    conn = await hosts(conn)
     # One that is there can be asked for at once, without a change of context.
     sync = conn.sync_connection
     pooled = (
@@ -267,7 +277,7 @@ def as_bytea(value: bytes | None) -> str | None:
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection | AsyncSession) -> AsyncIterator[AsyncConnection]:
     """A part of a transaction that can be undone alone. Takes the host's session as well as a connection."""
-    conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    conn = await hosts(connection)
     async with conn.begin_nested():
         yield conn
 
@@ -279,7 +289,7 @@ async def after_commit(connection: AsyncConnection | AsyncSession, call: Callabl
     That holds for the host's savepoints too: what is rolled back to one of them is forgotten. A connection without a
     transaction has committed already.
     """
-    conn = await connection.connection() if isinstance(connection, AsyncSession) else connection
+    conn = await hosts(connection)
     sync = conn.sync_connection
     if sync is None or not sync.in_transaction():
         call()
