@@ -106,7 +106,7 @@ def order(number: int) -> dict[str, Any]:
     }
 
 
-BROWSERS = 200
+BROWSERS = 200  # that are asked for, and as many of whom nobody asks
 
 
 async def visitors(analytics: Analytics, number: int) -> list[UUID]:
@@ -159,7 +159,7 @@ async def measure(url: str, *, quick: bool) -> Found:
     ) as analytics:
         async with engine.begin() as conn:
             await conn.run_sync(HOST.create_all)
-        people = await visitors(analytics, BROWSERS)
+        people = await visitors(analytics, 2 * BROWSERS)
 
         async def alone(session: AsyncSession, number: int) -> None: ...
 
@@ -183,7 +183,7 @@ async def measure(url: str, *, quick: bool) -> Found:
             await sold(session, visitor, f"order-{number}")
 
         async def named(session: AsyncSession, number: int) -> None:
-            await sold(session, people[(number + 1) % BROWSERS], f"order-{number}-again")
+            await sold(session, people[BROWSERS + number % BROWSERS], f"order-{number}-again")
 
         variants: dict[str, Callable[[AsyncSession, int], Awaitable[None]]] = {
             "alone": alone,

@@ -15,7 +15,6 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,7 @@ import msgspec
 
 from goodanalytics.config import Config
 from goodanalytics.core import devices, repetition, sources, urls
-from goodanalytics.core.conversions import Sales
+from goodanalytics.core.conversions import Sales, is_conversion
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, identifiers
@@ -40,7 +39,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
-from goodanalytics.store.known import Known, Remembered, look
+from goodanalytics.store.known import Known, Remembered, Whom, look
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
@@ -110,8 +109,8 @@ class Ingest:
 
     async def _alone(self, conn: Any, hit: Hit) -> list[Outcome]:
         """The hit's outcome; none, and nothing written, when it has to be done the other way."""
-        t, since = self.database.tables, hit.occurred_at - self.config.session.timeout
-        known = await self._known(conn, hit, since)
+        t = self.database.tables
+        known = await self._known(conn, hit)
         if known is None or not known.is_whole:
             return []
         people = People(known.state(), self.config.identity)
@@ -135,30 +134,38 @@ class Ingest:
             await self._dispatches.withdraw(conn, people, plan)
         return [outcome]
 
-    async def _known(self, conn: Any, hit: Hit, since: datetime) -> Known | None:
+    async def _known(self, conn: Any, hit: Hit) -> Known | None:
         """Whom *hit* names, as they were read a moment ago or else as they stand."""
         visitor_id = hit.signals.visitor_id
         assert visitor_id is not None, "goes alone"  # noqa: S101  # for the type checker
-        found = self.remembered.take((hit.workspace_id, visitor_id), since, self.config.clock())
-        return found or await look(conn, self.database.tables, hit.workspace_id, visitor_id, since)
+        whom = (hit.workspace_id, visitor_id)
+        found = self.remembered.take(whom, hit.occurred_at, self.config.clock())
+        if found is not None:
+            return found
+        return await look(
+            conn, self.database.tables, whom, hit.occurred_at, self.config.session.timeout,
+            with_touches=is_conversion(hit),
+        )  # fmt: skip
 
-    async def person(self, workspace_id: UUID, visitor_id: UUID, connection: Any = None) -> Visitor | None:
+    async def person(self, whom: Whom, connection: Any = None) -> Visitor | None:
         """
-        The person of *visitor_id*, any member's id; `None` when nobody has it.
+        The person of *whom*; `None` when there is nobody.
 
         Remembers them for a moment: who asks for a visitor is likely to say next what they did (`alone`).
         """
         now = self.config.clock()
         async with self.database.reading(connection) as conn:
-            since = now - self.config.session.timeout
-            known = await look(conn, self.database.tables, workspace_id, visitor_id, since)
+            known = await look(
+                conn, self.database.tables, whom, now, self.config.session.timeout, with_touches=True
+            )
         if known is None:
             return None
-        if connection is None:
-            self.remembered.keep((workspace_id, visitor_id), known, now)
+        person = known.person
+        if connection is None and known.lasts:
+            self.remembered.keep((person.workspace_id, person.id), known, now)
         else:  # what the host's transaction changed may be undone
-            self.remembered.take((workspace_id, visitor_id), now, now)
-        return known.person
+            self.remembered.forget((person.workspace_id, person.id))
+        return person
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:
         """

@@ -19,6 +19,8 @@ from goodanalytics.core import bounds, repetition, said, tokens
 from goodanalytics.core.bounds import Invalid, Property
 from goodanalytics.core.foreseen import Foreseen
 from goodanalytics.core.hits import Client, EventType, Hit, Signals, id_for_key
+from goodanalytics.core.identity import identifiers
+from goodanalytics.core.people import settling
 from goodanalytics.core.plan import Outcome
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Conflict, InvalidInput, NotFound
@@ -96,6 +98,11 @@ class Verbs:
                 where="signals",
             )
         hit = self._hit(EventType.CUSTOM, workspace_id, found, quiet=True, client=client or Client())
+        value = settling(hit, identifiers(hit, self.config.identity))
+        if value is not None:
+            person = await self.ingest.person((hit.workspace_id, value), connection)
+            if person is not None:
+                return person
         return await self._visitor_after(await self._now(hit, connection), hit, connection)
 
     @overload
@@ -397,7 +404,9 @@ class Verbs:
         return await self._must_exist(hit.workspace_id, outcome.visitor_id, connection)
 
     async def _must_exist(self, workspace_id: UUID, visitor_id: UUID | None, connection: Any) -> Visitor:
-        found = None if visitor_id is None else await self.ingest.person(workspace_id, visitor_id, connection)
+        found = (
+            None if visitor_id is None else await self.ingest.person((workspace_id, visitor_id), connection)
+        )
         if found is None:
             raise NotFound(f"There is no visitor {visitor_id} in workspace {workspace_id}")
         return found

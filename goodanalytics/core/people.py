@@ -55,6 +55,13 @@ _SETTLES = frozenset(kind for kind, strength in STRENGTH.items() if strength) - 
 """Kinds of which one value alone leaves nothing to decide once it is known; a click has to be landed with as well."""
 
 
+def settling(hit: Hit, offered: Sequence[Identifier]) -> Identifier | None:
+    """The value that alone says whose *hit* is once it is known, and then leaves nothing to decide and nothing to bind."""
+    if len(offered) == 1 and hit.signals.visitor_id is None and offered[0].kind in _SETTLES:
+        return offered[0]
+    return None
+
+
 class Taken(msgspec.Struct, frozen=True, gc=False):
     """
     Whose hit it is.
@@ -175,9 +182,8 @@ class People:
         return Taken(row.id, row.canonical_id)
 
     def _identify(self, hit: Hit, offered: Sequence[Identifier]) -> Member:
-        if len(offered) == 1 and hit.signals.visitor_id is None and offered[0].kind in _SETTLES:
-            # What is known and says nothing else leaves nothing to decide and nothing to bind.
-            known = self._known.get((hit.workspace_id, offered[0].kind, offered[0].value))
+        if (value := settling(hit, offered)) is not None:
+            known = self._known.get((hit.workspace_id, value.kind, value.value))
             if known is not None:
                 return self.rows[hit.workspace_id, known.visitor_id]
         if not offered and hit.signals.visitor_id is not None:

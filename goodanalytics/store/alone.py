@@ -44,6 +44,7 @@ from goodanalytics.store.tables import Tables
 
 TYPES: Final = frozenset({EventType.CUSTOM, EventType.SHARE, EventType.LEAD, EventType.SALE})
 
+COLUMNS_OF_CONVERSION: Final = (*conversions.COLUMNS, "touches")
 KEYS: Final = ("workspace_id", "id")
 OF_VISITOR: Final = ("status", "last_seen_at", "identified_at", "converted_at", "total_events", "ltv")
 """What an event or a sale usually changes of its visitor."""
@@ -124,6 +125,7 @@ async def put(
     for one in plan.conversions:
         found = conversions.row_of(one, config)
         values += _values(t.conversions, itemgetter(*conversions.COLUMNS)(found), conversions.COLUMNS)
+        values.append(known.touches)
     try:
         (written,) = await fetch(conn, _put(t, form), *values)
     except IntegrityError as error:
@@ -212,15 +214,8 @@ def _put(t: Tables, form: _Form) -> str:
     )
     parts.append(f"e AS ({_insert(t.events, _names(t.events), number, still)})")
     if form.converts:
-        first = next(number)
-        number = count(first)
-        place = {name: first + index for index, name in enumerate(conversions.COLUMNS)}
-        members = (
-            "unnest((SELECT $5::uuid[])) AS m (id)" if form.has_company else "(SELECT $2::uuid AS id) AS m"
-        )
-        touches = conversions.touches(t, members, "$1", f"${place['occurred_at']}")
         parts.append(
-            f"c AS ({_insert(t.conversions, conversions.COLUMNS, number, still, touches=touches)} "
+            f"c AS ({_insert(t.conversions, COLUMNS_OF_CONVERSION, number, still)} "
             "ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING jsonb_array_length(touches) AS touches)"
         )
     touched = "coalesce((SELECT touches FROM c), 0)" if form.converts else "0"
@@ -260,9 +255,9 @@ def _still(t: Tables, number: Iterator[int], *, has_company: bool) -> str:
     )
 
 
-def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], still: str, **more: str) -> str:
-    columns = ", ".join(f'"{name}"' for name in (*names, *more))
-    values = ", ".join((*(_param(table, name, number) for name in names), *more.values()))
+def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], still: str) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    values = ", ".join(_param(table, name, number) for name in names)
     return f"INSERT INTO {table} ({columns}) SELECT {values} WHERE {still}"
 
 

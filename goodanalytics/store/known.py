@@ -17,16 +17,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics.core.identity import Identifier
 from goodanalytics.core.identity_rows import Member, RowKey, State
 from goodanalytics.core.plan import History
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor, fold
+from goodanalytics.store import conversions
 from goodanalytics.store.database import fetch
 from goodanalytics.store.tables import Tables
 
@@ -35,6 +37,8 @@ MOST_VISITS: Final = 50
 
 LIFE: Final = timedelta(minutes=1)
 MOST_REMEMBERED: Final = 1_000
+
+Whom: TypeAlias = tuple[UUID, UUID | Identifier]
 
 _visitor = msgspec.json.Decoder(Visitor)
 _session = msgspec.json.Decoder(Session)
@@ -46,18 +50,29 @@ class Known:
     A person as they were read.
 
     Attributes:
-        since: Visits that went on from then on were read.
+        at: The time for which they were read.
         visitors: All rows of the person.
-        visits: Of these rows.
+        visits: Those of these rows that may go on then.
         versions: Of rows and visits, by their ids.
-        is_whole: Whether all visits since then were read.
+        touches: What earns a conversion then, as JSON (`store.conversions.touches`); `None` when nobody asked.
     """
 
-    since: datetime
+    at: datetime
     visitors: dict[RowKey, Visitor]
     visits: list[Session]
     versions: dict[UUID, int]
-    is_whole: bool
+    touches: str | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all visits that may go on were read."""
+        rows = [visit.visitor_id for visit in self.visits]
+        return all(rows.count(one) < MOST_VISITS for one in set(rows))
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is as good for a later time: no visit begins after the one that it was read for."""
+        return all(visit.started_at <= self.at for visit in self.visits)
 
     @property
     def person(self) -> Visitor:
@@ -87,17 +102,33 @@ class Known:
 
 
 async def look(
-    conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_id: UUID, since: datetime
+    conn: AsyncConnection,
+    t: Tables,
+    whom: Whom,
+    at: datetime,
+    silence: timedelta,
+    *,
+    with_touches: bool,
 ) -> Known | None:
-    """The person of *visitor_id*, any member's id, with their visits that went on after *since*; `None` when nobody has it."""
-    rows = await fetch(conn, _look(t), workspace_id, visitor_id, since)
+    """
+    The person of *whom*, with their visits that may go on at that time, after so much *silence*; `None` when there is nobody.
+
+    Args:
+        whom: The workspace, and the id of any of their rows, or a value that points to one.
+        with_touches: Whether to ask what earns a conversion, too.
+    """
+    workspace_id, name = whom
+    is_value = isinstance(name, Identifier)
+    asked = (str(name.kind), name.value) if isinstance(name, Identifier) else (name,)
+    until = (at,) if with_touches else ()
+    sql = _look(t, is_value=is_value, with_touches=with_touches)
+    rows = await fetch(conn, sql, workspace_id, at - silence, *asked, *until)
     if not rows:
         return None
     visitors: dict[RowKey, Visitor] = {}
     visits: list[Session] = []
     versions: dict[UUID, int] = {}
-    of_row: dict[UUID, int] = {}
-    for version, row, visit_version, visit in rows:
+    for version, row, visit_version, visit, _ in rows:
         visitor = _visitor.decode(row)
         visitors[visitor.workspace_id, visitor.id] = visitor
         versions[visitor.id] = version
@@ -105,8 +136,7 @@ async def look(
             session = _session.decode(visit)
             visits.append(session)
             versions[session.id] = visit_version
-            of_row[visitor.id] = of_row.get(visitor.id, 0) + 1
-    return Known(since, visitors, visits, versions, max(of_row.values(), default=0) < MOST_VISITS)
+    return Known(at, visitors, visits, versions, rows[0][4])
 
 
 class Remembered:
@@ -122,24 +152,33 @@ class Remembered:
         if len(self._people) > MOST_REMEMBERED:
             self._people.popitem(last=False)
 
-    def take(self, key: RowKey, since: datetime, now: datetime) -> Known | None:
-        """Who is behind *key*, with visits from *since* on, and forget them: they change now."""
-        at, known = self._people.pop(key, (now, None))
-        if known is None or now - at > LIFE or known.since > since:
-            return None
-        return known
+    def forget(self, key: RowKey) -> None:
+        """Remember nothing of who is behind *key*."""
+        self._people.pop(key, None)
+
+    def take(self, key: RowKey, at: datetime, now: datetime) -> Known | None:
+        """Who is behind *key*, as they stand at that time, and forget them: they change now."""
+        kept, known = self._people.pop(key, (now, None))
+        return known if known is not None and now - kept <= LIFE and known.at <= at else None
 
 
 @lru_cache(maxsize=64)
-def _look(t: Tables) -> str:
+def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
+    whom, until = "$3", "$4"
+    if is_value:
+        whom = f"(SELECT i.visitor_id FROM {t.identities} i WHERE i.workspace_id = $1 AND i.kind = $3 AND i.value = $4)"
+        until = "$5"
+    person = f"(SELECT m.canonical_id FROM {t.visitors} m WHERE m.workspace_id = $1 AND m.id = {whom})"
+    rows = f"{t.visitors} v WHERE v.workspace_id = $1 AND v.canonical_id = {person}"
+    touches = conversions.touches(t, f"(SELECT v.id FROM {rows}) AS m (id)", "$1", until)
     return (
-        "SELECT v.xmin, row_to_json(v)::text, s.version, s.visit "
-        f"FROM {t.visitors} m JOIN {t.visitors} v ON v.workspace_id = m.workspace_id AND v.canonical_id = m.canonical_id "
-        "LEFT JOIN LATERAL (SELECT s.xmin AS version, row_to_json(s)::text AS visit "
-        f"FROM {t.sessions} s WHERE s.workspace_id = v.workspace_id AND s.visitor_id = v.id AND s.last_event_at >= $3 "
+        f"SELECT v.xmin, row_to_json(v)::text, s.version, s.visit, {f'{touches}::text' if with_touches else 'NULL'} "
+        f"FROM {t.visitors} v LEFT JOIN LATERAL "
+        f"(SELECT s.xmin AS version, row_to_json(s)::text AS visit FROM {t.sessions} s "
+        "WHERE s.workspace_id = v.workspace_id AND s.visitor_id = v.id AND s.last_event_at >= $2 "
         f"ORDER BY s.last_event_at DESC LIMIT {MOST_VISITS}) AS s ON true "
-        "WHERE m.workspace_id = $1 AND m.id = $2"
+        f"WHERE v.workspace_id = $1 AND v.canonical_id = {person}"
     )
 
 
-__all__ = ["Known", "Remembered", "look"]
+__all__ = ["Known", "Remembered", "Whom", "look"]

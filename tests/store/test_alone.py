@@ -284,10 +284,10 @@ class TestOvertaken:
         """Where only the visit changed between reading and writing, nothing is written, and the other way is taken."""
         visitor = await visit(analytics, "b")
 
-        async def overtaken(conn, t, *asked):
-            found = await look(conn, t, *asked)
+        async def overtaken(*asked, **more):
+            found = await look(*asked, **more)
             async with analytics.database.begin() as other:
-                await other.execute(t.sessions.update().values(engaged_ms=777))
+                await other.execute(analytics.database.tables.sessions.update().values(engaged_ms=777))
             return found
 
         monkeypatch.setattr("goodanalytics.ingest.look", overtaken)
