@@ -196,21 +196,20 @@ def _put(t: Tables, form: _Form) -> str:
     parts = [f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})", f"r AS ({_receipt(t)})"]
     locked = _still(t, number, has_company=form.has_company)
     parts.append(f"w AS ({locked})")
-    still = (
-        "(SELECT count(*) FROM w) = cardinality((SELECT $5::uuid[]))"
-        if form.has_company
-        else "EXISTS (SELECT FROM w)"
-    )
+    still = "w"
+    if form.has_company:
+        parts.append("k AS (SELECT FROM w HAVING count(*) = cardinality((SELECT $5::uuid[])))")
+        still = "k"
     sets = ", ".join(_set(t.visitors, name, number) for name in form.of_visitor)
     for names in form.of_session:
         before = " AND ".join(f"{name} = ${next(number)}" for name in ("id", "xmin"))
         changed = ", ".join(_set(t.sessions, name, number) for name in names)
         parts.append(
-            f"s AS (UPDATE {t.sessions} SET {changed} WHERE workspace_id = $1 AND {before} AND {still} RETURNING 1)"
+            f"s AS (UPDATE {t.sessions} SET {changed} FROM {still} WHERE workspace_id = $1 AND {before} RETURNING 1)"
         )
-        still = "EXISTS (SELECT FROM s)"
+        still = "s"
     parts.append(
-        f"v AS (UPDATE {t.visitors} SET {sets} WHERE workspace_id = $1 AND id = $2 AND {still} RETURNING 1)"
+        f"v AS (UPDATE {t.visitors} SET {sets} FROM {still} WHERE workspace_id = $1 AND id = $2 RETURNING 1)"
     )
     parts.append(f"e AS ({_insert(t.events, _names(t.events), number, still)})")
     if form.converts:
@@ -258,7 +257,7 @@ def _still(t: Tables, number: Iterator[int], *, has_company: bool) -> str:
 def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], still: str) -> str:
     columns = ", ".join(f'"{name}"' for name in names)
     values = ", ".join(_param(table, name, number) for name in names)
-    return f"INSERT INTO {table} ({columns}) SELECT {values} WHERE {still}"
+    return f"INSERT INTO {table} ({columns}) SELECT {values} FROM {still}"
 
 
 def _set(table: Table, name: str, number: Iterator[int]) -> str:
