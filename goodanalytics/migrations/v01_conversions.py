@@ -42,7 +42,6 @@ _CONVERSIONS = (
     )
     """,
     "CREATE INDEX conversions_sale ON {ga}.conversions (workspace_id, sale_event_id) WHERE sale_event_id IS NOT NULL",
-    "CREATE INDEX conversions_key ON {ga}.conversions (workspace_id, key) WHERE kind = 'sale'",
     "CREATE INDEX conversions_visitor ON {ga}.conversions (workspace_id, visitor_id)",
 )
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from goodanalytics.config import Config
 from goodanalytics.core.consent import Consent
 from goodanalytics.core.conversions import MOST_TOUCHES, PLACED, Converted, Sale, exchanged
-from goodanalytics.core.hits import EventType, Hit
+from goodanalytics.core.hits import EventType, Hit, id_for_key
 from goodanalytics.core.identity_rows import RowKey
 from goodanalytics.core.orders import Item
 from goodanalytics.core.people import People
@@ -81,34 +81,29 @@ class KnownSale:
 
 async def find_sales(
     conn: AsyncConnection, t: Tables, named: Collection[tuple[UUID, SaleName]]
-) -> dict[tuple[UUID, SaleName], list[KnownSale]]:
-    """The sales of these names, each in its workspace. A key is one sale's, unless rows were put there by hand."""
+) -> dict[tuple[UUID, SaleName], KnownSale]:
+    """The sales of these names, each in its workspace."""
     if not named:
         return {}
-    rows = [
-        {
-            "workspace_id": w,
-            "event_id": n if isinstance(n, UUID) else None,
-            "key": n if isinstance(n, str) else None,
-        }
-        for w, n in named
-    ]
     found = await run(
         conn,
-        "SELECT k.workspace_id, k.event_id AS asked_id, k.key AS asked_key, c.event_id, c.visitor_id, c.currency "
-        "FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, event_id uuid, key text), "
-        f"LATERAL (SELECT * FROM {t.conversions} c WHERE c.workspace_id = k.workspace_id AND c.event_id = k.event_id "
-        f"UNION ALL SELECT * FROM {t.conversions} c WHERE c.workspace_id = k.workspace_id AND c.key = k.key "
-        "AND c.kind = 'sale') AS c WHERE c.kind = 'sale'",
-        rows=as_json(rows),
+        "SELECT c.workspace_id, c.event_id, c.visitor_id, c.currency "
+        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:events AS uuid[])) AS k (workspace_id, event_id) "
+        f"JOIN {t.conversions} c USING (workspace_id, event_id) WHERE c.kind = 'sale'",
+        workspaces=[name[0] for name in named],
+        events=[_id_of(name) for name in named],
     )
-    sales: dict[tuple[UUID, SaleName], list[KnownSale]] = {}
-    for row in found:
-        name = row.asked_key if row.asked_id is None else row.asked_id
-        sales.setdefault((row.workspace_id, name), []).append(
-            KnownSale(row.event_id, row.visitor_id, row.currency)
-        )
-    return sales
+    sales = {
+        (row.workspace_id, row.event_id): KnownSale(row.event_id, row.visitor_id, row.currency)
+        for row in found
+    }
+    return {name: sale for name in named if (sale := sales.get((name[0], _id_of(name)))) is not None}
+
+
+def _id_of(name: tuple[UUID, SaleName]) -> UUID:
+    """The id of the sale's event: its key stands for it, whoever told of it (`core.repetition`)."""
+    workspace_id, one = name
+    return one if isinstance(one, UUID) else id_for_key(workspace_id, EventType.SALE, one)
 
 
 async def load_sales(

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.core import repetition
 from goodanalytics.core.hits import Hit, id_for_key
-from goodanalytics.errors import Conflict, GoodAnalyticsError, InvalidInput, NotFound
+from goodanalytics.errors import GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store.conversions import KnownSale, SaleName, find_sales
 from goodanalytics.store.tables import Tables
 
@@ -28,22 +28,16 @@ async def of_sales(
     A refund without a key and an amount, of all that is left, is one for its sale however often it is asked for.
     """
     found = await find_sales(conn, t, {(hit.workspace_id, name) for hit, name in asked})
-    return [_of_sale(hit, name, found.get((hit.workspace_id, name), [])) for hit, name in asked]
+    return [_of_sale(hit, name, found.get((hit.workspace_id, name))) for hit, name in asked]
 
 
-def _of_sale(hit: Hit, name: SaleName, sales: Sequence[KnownSale]) -> Hit | GoodAnalyticsError:
+def _of_sale(hit: Hit, name: SaleName, sale: KnownSale | None) -> Hit | GoodAnalyticsError:
     shown = f"of the key {name!r}" if isinstance(name, str) else str(name)
-    if not sales:
+    if sale is None:
         return NotFound(
             f"There is no sale {shown} in workspace {hit.workspace_id}. A refund names the key that the sale was given, "
             "or its event id"
         )
-    if len(sales) > 1:
-        return Conflict(
-            f"{len(sales)} sales have the key {name!r}. Name the one by its event id: "
-            f"{', '.join(sorted(str(sale.event_id) for sale in sales))}"
-        )
-    (sale,) = sales
     if hit.currency not in (None, sale.currency):
         return InvalidInput(
             f"The sale {shown} was in {sale.currency}, the refund is in {hit.currency}; give back in the sale's currency",

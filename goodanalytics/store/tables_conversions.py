@@ -67,7 +67,6 @@ def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:
             "sale_event_id",
             postgresql_where=text("sale_event_id IS NOT NULL"),
         ),
-        Index("conversions_key", "workspace_id", "key", postgresql_where=text("kind = 'sale'")),
         Index("conversions_visitor", "workspace_id", "visitor_id"),
         **scope,
     )
