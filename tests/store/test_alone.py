@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core.consent import GRANTED
-from goodanalytics.core.hits import EventType, Hit, Signals
-from goodanalytics.errors import Conflict
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
+from goodanalytics.errors import Conflict, NotFound
+from goodanalytics.migrations import days
 from goodanalytics.platforms.meta import Meta
 from goodanalytics.store import conversions, known
 from goodanalytics.store.known import look
@@ -150,6 +151,107 @@ class TestStatements:
         assert (await analytics.visitors.get(visitor.id)).total_pageviews == 2
 
 
+class TestAsking:
+    """Who a known value points to is one statement; everything else is decided as for any hit."""
+
+    @pytest.mark.parametrize(
+        "signals",
+        [{"anonymous_id": "b"}, {"external_id": "user-1"}, {"email": "Ada@Shop.test"}],
+        ids=["browser", "name", "address"],
+    )
+    async def test_a_known_value_takes_one_statement(self, analytics, engine, signals):
+        """A browser, a name and an address are looked up as they are kept, and give the whole person."""
+        visitor = await visit(analytics, "b")
+        await analytics.identify(visitor, external_id="user-1", email="ada@shop.test")
+        found = []
+
+        async def asked(conn):
+            found.append(await analytics.resolve(signals, connection=conn))
+
+        assert await statements(engine, asked) == ["v.xmin,"]
+        assert found == [await analytics.visitors.get(visitor)]
+
+    async def test_a_person_of_two_browsers_is_whole_by_either(self, analytics):
+        """What two browsers did is one person, whichever asks; and a sale then is of both."""
+        for browser in "ab":
+            one = await visit(analytics, browser, f"https://shop.test/?utm_source={browser}")
+            await analytics.identify(one, external_id="user-1")
+        people = [await analytics.resolve({"anonymous_id": browser}) for browser in "ab"]
+
+        await analytics.sale(people[1], **ORDER)
+
+        assert people[0] == people[1]
+        assert people[0].total_sessions == 2
+        (sale,) = await rows(analytics)
+        assert sources(sale) == ["a", "b"]
+
+    async def test_what_another_browser_does_meanwhile_counts(self, analytics):
+        """The visit that began on a person's other browser after they were asked for is the one that the sale joins."""
+        for browser in "ab":
+            one = await visit(analytics, browser)
+            await analytics.identify(one, external_id="user-1")
+        analytics.config.clock.advance(timedelta(hours=2))
+        person = await analytics.resolve({"external_id": "user-1"})
+        other = "b" if person.id != one else "a"
+        now = analytics.config.clock()
+        await visit(analytics, other, "https://shop.test/?utm_source=ads")
+        analytics.config.clock.advance(now - analytics.config.clock())
+
+        await analytics.sale(person, **ORDER, occurred_at=now + timedelta(hours=1))
+
+        assert (await sessions(analytics))[-1].events == 2
+        assert await revenue(analytics, "source") == {("ads",): {"EUR": 100}}
+
+    async def test_two_values_are_decided(self, analytics):
+        """Two values may be of two people, who then become one."""
+        first = await visit(analytics, "b")
+        second = await visit(analytics, "c")
+        await analytics.identify(second, external_id="user-1")
+
+        person = await analytics.resolve({"anonymous_id": "b", "external_id": "user-1"})
+
+        assert person.total_sessions == 2
+        assert {first, second} >= {person.id}
+
+    async def test_who_was_erased_is_not_found_again(self, analytics):
+        """Neither by the browser nor by what was remembered of them a moment ago."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        await analytics.visitors.forget(visitor.id, reason="asked")
+
+        with pytest.raises(NotFound):
+            await analytics.resolve({"anonymous_id": "b"})
+        with pytest.raises(NotFound):
+            await analytics.sale(visitor, **ORDER)
+        assert await rows(analytics) == []
+
+    async def test_who_was_merged_meanwhile_is_sold_to_as_they_are(self, analytics):
+        """A visitor who became part of somebody after they were asked for buys as that person, with both lives as touches."""
+        await visit(analytics, "b", "https://shop.test/?utm_source=b")
+        other = await visit(analytics, "c", "https://shop.test/?utm_source=c")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        await analytics.visitors.merge(other, visitor.id, reason="the same")
+
+        await analytics.sale(visitor, **ORDER)
+
+        (sale,) = await rows(analytics)
+        assert sorted(sources(sale)) == ["b", "c"]
+        assert (await analytics.visitors.get(other)).ltv == {"EUR": 100}
+
+    async def test_a_visit_of_later_is_not_missed(self, analytics):
+        """A visit that a server with a fast clock began is not known to be over; who has one is read again."""
+        now = analytics.config.clock()
+        visitor = await visit(analytics, "b", "https://shop.test/?utm_source=b")
+        analytics.config.clock.advance(now - analytics.config.clock())
+        await analytics.resolve({"anonymous_id": "b"})
+        later = now + timedelta(hours=1, seconds=30)
+
+        await analytics.sale(visitor, **ORDER, occurred_at=later)
+
+        (sale,) = await rows(analytics)
+        assert sources(sale) == ["b"]
+
+
 async def test_touches_are_the_first_and_the_newest(analytics, monkeypatch):
     """Of a long life, the visit that began it and the newest ones earn a sale; both ways agree."""
     monkeypatch.setattr(conversions, "MOST_TOUCHES", 3)
@@ -165,19 +267,36 @@ async def test_touches_are_the_first_and_the_newest(analytics, monkeypatch):
 
 
 async def test_of_many_visits_at_once_all_are_weighed(analytics, monkeypatch):
-    """Who has more visits going on than are read goes the worker's way, and joins the newest one."""
+    """Who has more visits going on than are read goes the worker's way: behind those of bots there may be a person's."""
     monkeypatch.setattr(known, "MOST_VISITS", 2)
     hour = timedelta(hours=1)
-    for source in "abc":
-        visitor = await visit(analytics, "b", f"https://shop.test/?utm_source={source}")
+    for source, bot in [("a", None), ("b", "crawler"), ("c", "crawler")]:
+        url = f"https://shop.test/?utm_source={source}"
+        visitor = await visit(analytics, "b", url, client=Client(bot=bot))
         analytics.config.clock.advance(timedelta(minutes=1) - hour)
     analytics.config.clock.advance(hour)
-    await analytics.resolve({"visitor_id": visitor})
 
     await analytics.sale(visitor, **ORDER)
 
-    assert [session.events for session in await sessions(analytics)] == [1, 1, 2]
-    assert await revenue(analytics, "source") == {("c",): {"EUR": 100}}
+    assert [session.events for session in await sessions(analytics)] == [2, 1, 1]
+    assert await revenue(analytics, "source") == {("a",): {"EUR": 100}}
+
+
+async def test_a_key_of_yesterday_is_a_repetition(analytics):
+    """Receipts of a day that is over are asked too, in the one statement as in the two."""
+    await visit(analytics, "b")
+    visitor = await analytics.resolve({"anonymous_id": "b"})
+    first = await analytics.sale(visitor, **ORDER, key="o-1")
+    tomorrow = analytics.config.clock.advance(timedelta(days=1))
+    async with analytics.database.begin() as conn:
+        await days.turn(conn, analytics.database.tables.schema, tomorrow, timedelta(days=90))
+
+    again = [await analytics.sale(visitor.id, **ORDER, key="o-1")]
+    await analytics.resolve({"anonymous_id": "b"})
+    again.append(await analytics.sale(visitor, **ORDER, key="o-1"))
+
+    assert [first.status, *(one.status for one in again)] == ["recorded", "repeated", "repeated"]
+    assert await ltv(analytics, visitor.id) == {"EUR": 100}
 
 
 async def test_both_ways_write_the_same(analytics, monkeypatch):
