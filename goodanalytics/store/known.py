@@ -145,11 +145,15 @@ class Remembered:
     def __init__(self) -> None:
         self._people: OrderedDict[RowKey, tuple[datetime, Known]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._people)
+
     def keep(self, key: RowKey, known: Known, now: datetime) -> None:
-        """Remember who is behind *key*, as read outside of any transaction of the host's."""
+        """Remember who is behind *key*, as read outside of any transaction of the host's, and nobody for longer than `LIFE`."""
         self._people[key] = now, known
         self._people.move_to_end(key)
-        if len(self._people) > MOST_REMEMBERED:
+        while len(self._people) > MOST_REMEMBERED or now - next(iter(self._people.values()))[0] > LIFE:
             self._people.popitem(last=False)
 
     def forget(self, key: RowKey) -> None:
@@ -169,15 +173,14 @@ def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
         whom = f"(SELECT i.visitor_id FROM {t.identities} i WHERE i.workspace_id = $1 AND i.kind = $3 AND i.value = $4)"
         until = "$5"
     person = f"(SELECT m.canonical_id FROM {t.visitors} m WHERE m.workspace_id = $1 AND m.id = {whom})"
-    rows = f"{t.visitors} v WHERE v.workspace_id = $1 AND v.canonical_id = {person}"
-    touches = conversions.touches(t, f"(SELECT v.id FROM {rows}) AS m (id)", "$1", until)
+    of_person = f"v.workspace_id = $1 AND v.canonical_id = {person}"
+    members = f"(SELECT v.id FROM {t.visitors} v WHERE {of_person}) AS m (id)"
+    touches = f"{conversions.touches(t, members, '$1', until)}::text" if with_touches else "NULL"
     return (
-        f"SELECT v.xmin, row_to_json(v)::text, s.version, s.visit, {f'{touches}::text' if with_touches else 'NULL'} "
-        f"FROM {t.visitors} v LEFT JOIN LATERAL "
+        f"SELECT v.xmin, row_to_json(v)::text, s.version, s.visit, {touches} FROM {t.visitors} v LEFT JOIN LATERAL "
         f"(SELECT s.xmin AS version, row_to_json(s)::text AS visit FROM {t.sessions} s "
         "WHERE s.workspace_id = v.workspace_id AND s.visitor_id = v.id AND s.last_event_at >= $2 "
-        f"ORDER BY s.last_event_at DESC LIMIT {MOST_VISITS}) AS s ON true "
-        f"WHERE v.workspace_id = $1 AND v.canonical_id = {person}"
+        f"ORDER BY s.last_event_at DESC LIMIT {MOST_VISITS}) AS s ON true WHERE {of_person}"
     )
 
 

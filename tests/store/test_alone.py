@@ -139,6 +139,15 @@ class TestStatements:
 
         assert (first, second) == (["v.xmin,", "open"], ["open"])
 
+    async def test_nobody_is_remembered_for_longer_than_a_minute(self, analytics):
+        """Who is not asked for again does not stay in memory, also if they never buy."""
+        for browser, later in [("a", timedelta(0)), ("b", timedelta(seconds=61))]:
+            await visit(analytics, browser)
+            analytics.config.clock.advance(later)
+            await analytics.resolve({"anonymous_id": browser})
+
+        assert len(analytics.ingest.remembered) == 1
+
     async def test_a_new_visit_goes_the_other_way(self, analytics):
         """A page that the server shows begins a visit, which this way cannot; nothing is written twice."""
         await visit(analytics, "b")
