@@ -111,7 +111,7 @@ class Ingest:
         """The hit's outcome; none, and nothing written, when it has to be done the other way."""
         t = self.database.tables
         known = await self._known(conn, hit)
-        if known is None or not known.is_whole:
+        if known is None or not known.is_whole or (known.touches is None and is_conversion(hit)):
             return []
         people = People(known.state(), self.config.identity)
         plan = Plan(people, known.history(), self._policy)

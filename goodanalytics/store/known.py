@@ -33,7 +33,10 @@ from goodanalytics.store.database import fetch
 from goodanalytics.store.tables import Tables
 
 MOST_VISITS: Final = 50
-"""Of one row that are read, the newest; a browser may come from somewhere else a hundred times a second."""
+"""Of one row that may go on and are read, the newest; a browser may come from somewhere else a hundred times a second."""
+
+MOST_TOUCHES: Final = 100
+"""Visits of one row of which touches are made; asking who somebody is must not cost more the longer they have been there."""
 
 LIFE: Final = timedelta(minutes=1)
 MOST_REMEMBERED: Final = 1_000
@@ -54,7 +57,7 @@ class Known:
         visitors: All rows of the person.
         visits: Those of these rows that may go on then.
         versions: Of rows and visits, by their ids.
-        touches: What earns a conversion then, as JSON (`store.conversions.touches`); `None` when nobody asked.
+        touches: What earns a conversion then, as JSON (`store.conversions.touches`); `None` when nobody asked, or they were there too often.
     """
 
     at: datetime
@@ -175,7 +178,13 @@ def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
     person = f"(SELECT m.canonical_id FROM {t.visitors} m WHERE m.workspace_id = $1 AND m.id = {whom})"
     of_person = f"v.workspace_id = $1 AND v.canonical_id = {person}"
     members = f"(SELECT v.id FROM {t.visitors} v WHERE {of_person}) AS m (id)"
-    touches = f"{conversions.touches(t, members, '$1', until)}::text" if with_touches else "NULL"
+    # The one beyond the most that are counted says that there are too many, before any is read.
+    too_many = (
+        f"EXISTS (SELECT FROM {members}, LATERAL (SELECT FROM {t.sessions} s "
+        f"WHERE s.workspace_id = $1 AND s.visitor_id = m.id OFFSET {MOST_TOUCHES} LIMIT 1) AS s)"
+    )
+    touches = f"CASE WHEN NOT {too_many} THEN {conversions.touches(t, members, '$1', until)}::text END"
+    touches = touches if with_touches else "NULL"
     return (
         f"SELECT v.xmin, row_to_json(v)::text, s.version, s.visit, {touches} FROM {t.visitors} v LEFT JOIN LATERAL "
         f"(SELECT s.xmin AS version, row_to_json(s)::text AS visit FROM {t.sessions} s "

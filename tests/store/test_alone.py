@@ -291,6 +291,20 @@ async def test_who_has_more_visits_than_are_read_goes_the_other_way(analytics, e
     assert await revenue(analytics, "source") == {("c",): {"EUR": 100}}
 
 
+async def test_who_was_there_too_often_is_asked_for_as_fast(analytics, engine, monkeypatch):
+    """Of a long life nothing is read but the newest visits, until there is a sale: which then knows all that earned it."""
+    monkeypatch.setattr(known, "MOST_TOUCHES", 2)
+    for source in "abc":
+        await visit(analytics, "b", f"https://shop.test/?utm_source={source}")
+    visitor = await analytics.resolve({"anonymous_id": "b"})
+
+    taken = await statements(engine, lambda conn: analytics.sale(visitor, **ORDER, connection=conn))
+
+    assert len(taken) > 2
+    (sale,) = await rows(analytics)
+    assert sources(sale) == ["a", "b", "c"]
+
+
 async def test_a_key_of_yesterday_is_a_repetition(analytics):
     """Receipts of a day that is over are asked too, in the one statement as in the two."""
     await visit(analytics, "b")
