@@ -264,9 +264,13 @@ def alone(_rig: Rig, seconds: float) -> list[Row]:
     """The line of `make bench`."""
     found = embedded(quick=seconds < LONG)
     return [
-        Row(f"{who} ({found.statements[who]} statements)", kind, ratios, REACH if kind == FLUSHED else None)
+        Row(f"{who} ({_counted(found.statements[who])})", kind, ratios, REACH if kind == FLUSHED else None)
         for (who, kind), ratios in found.ratios.items()
     ]
+
+
+def _counted(statements: int) -> str:
+    return f"{statements} statement" if statements == 1 else f"{statements} statements"
 
 
 def main() -> None:
@@ -282,7 +286,7 @@ def main() -> None:
     for (who, kind), ratios in found.ratios.items():
         reach = f" (reach {REACH})" if kind == FLUSHED else ""
         sys.stdout.write(
-            f"{who}, {found.statements[who]} statements: {statistics.median(ratios):.2f} x {kind}{reach}\n"
+            f"{who}, {_counted(found.statements[who])}: {statistics.median(ratios):.2f} x {kind}{reach}\n"
         )
 
 
