@@ -39,7 +39,7 @@ from goodanalytics.hooks import Hooks
 from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
-from goodanalytics.store.known import Known, Remembered, Whom, look
+from goodanalytics.store.known import Known, Recent, Whom, look
 from goodanalytics.store.people import Stale
 from goodanalytics.store.told import Evidence
 
@@ -55,7 +55,7 @@ class Ingest:
     database: Database
     hooks: Hooks
     geo: GeoReader | None
-    remembered: Remembered = field(default_factory=Remembered)
+    recent: Recent = field(default_factory=Recent)
 
     async def now(self, hits: Sequence[Hit], connection: Any = None) -> list[Outcome]:
         """
@@ -139,7 +139,7 @@ class Ingest:
         visitor_id = hit.signals.visitor_id
         assert visitor_id is not None, "goes alone"  # noqa: S101  # for the type checker
         whom = (hit.workspace_id, visitor_id)
-        found = self.remembered.take(whom, hit.occurred_at, self.config.clock())
+        found = self.recent.take(whom, hit.occurred_at, self.config.clock())
         if found is not None:
             return found
         return await look(
@@ -151,7 +151,7 @@ class Ingest:
         """
         The person of *whom*; `None` when there is nobody.
 
-        Remembers them for a moment: who asks for a visitor is likely to say next what they did (`alone`).
+        Keeps them for a moment: who asks for a visitor is likely to say next what they did (`alone`).
         """
         now = self.config.clock()
         async with self.database.reading(connection) as conn:
@@ -162,9 +162,9 @@ class Ingest:
             return None
         person = known.person
         if connection is None and known.lasts:
-            self.remembered.keep((person.workspace_id, person.id), known, now)
+            self.recent.keep((person.workspace_id, person.id), known, now)
         else:  # what the host's transaction changed may be undone
-            self.remembered.forget((person.workspace_id, person.id))
+            self.recent.forget((person.workspace_id, person.id))
         return person
 
     async def process(self, conn: Any, hits: Sequence[Hit]) -> list[Outcome]:

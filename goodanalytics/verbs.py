@@ -336,9 +336,8 @@ class Verbs:
     async def _of_visitor(self, hit: Hit, connection: Any) -> Outcome:
         """Process a hit that may name its visitor, who then must be there."""
         outcome = await self.ingest.alone(hit, connection)
-        if (
-            outcome is not None and outcome.status != "dropped"
-        ):  # they were erased since somebody asked for them
+        # One is dropped when its visitor was erased since they were asked for: then nobody is there, as below.
+        if outcome is not None and outcome.status != "dropped":
             return outcome
         if hit.signals.visitor_id is not None:
             await self._must_exist(hit.workspace_id, hit.signals.visitor_id, connection)

@@ -191,7 +191,8 @@ def _jsons(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _put(t: Tables, form: _Form) -> str:
-    # The workspace, the visitor, the receipt's hit and digest come first.
+    # Each part goes by the one before it: receipt, who (locked), all of them (k), session, visitor, and then event and conversion.
+    # Of the values, the workspace, the visitor, the receipt's hit and digest come first.
     number = count(5)
     parts = [f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})", f"r AS ({_receipt(t)})"]
     locked = _still(t, number, has_company=form.has_company)

@@ -6,9 +6,9 @@ still stand as they were read (`store.alone`). The version of a row is its `xmin
 https://www.postgresql.org/docs/current/ddl-system-columns.html.
 
 1. Whoever lets a person grow or shrink, or begins or goes on with one of their visits, writes a row of that person too.
-   So where each row is the version that was read, the person is.
+   So where each row is the version that was read, the person is. The visit that goes on is compared as well.
 2. A transaction may write a row twice, and both versions have its number. Only the last one is ever seen by others, so that what is
-   read outside it can be kept (`Remembered`); what is read inside the host's transaction is used at once.
+   read outside it can be kept (`Recent`); what is read inside the host's transaction is used at once.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from goodanalytics.store.tables import Tables
 MOST_VISITS: Final = 50
 """Of one row that may go on and are read, the newest; a browser may come from somewhere else a hundred times a second."""
 
-MOST_TOUCHES: Final = 100
-"""Visits of one row of which touches are made; asking who somebody is must not cost more the longer they have been there."""
+MOST_PAST: Final = 100
+"""Visits of one row, over or not, of which touches are made; asking who somebody is must not cost more the longer they have been there."""
 
 LIFE: Final = timedelta(minutes=1)
-MOST_REMEMBERED: Final = 1_000
+MOST_RECENT: Final = 1_000
+"""People in the memory of a process, each for so long."""
 
 Whom: TypeAlias = tuple[UUID, UUID | Identifier]
 
@@ -121,10 +122,9 @@ async def look(
         with_touches: Whether to ask what earns a conversion, too.
     """
     workspace_id, name = whom
-    is_value = isinstance(name, Identifier)
     asked = (str(name.kind), name.value) if isinstance(name, Identifier) else (name,)
     until = (at,) if with_touches else ()
-    sql = _look(t, is_value=is_value, with_touches=with_touches)
+    sql = _look(t, is_value=len(asked) > 1, with_touches=with_touches)
     rows = await fetch(conn, sql, workspace_id, at - silence, *asked, *until)
     if not rows:
         return None
@@ -142,25 +142,25 @@ async def look(
     return Known(at, visitors, visits, versions, rows[0][4])
 
 
-class Remembered:
+class Recent:
     """People who were read a moment ago, and are likely to do something next: who asks for a visitor often says what they did."""
 
     def __init__(self) -> None:
         self._people: OrderedDict[RowKey, tuple[datetime, Known]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """How many there are."""
         return len(self._people)
 
     def keep(self, key: RowKey, known: Known, now: datetime) -> None:
-        """Remember who is behind *key*, as read outside of any transaction of the host's, and nobody for longer than `LIFE`."""
+        """Keep who is behind *key*, as read outside of any transaction of the host's, and let go of everybody who is past their time."""
         self._people[key] = now, known
         self._people.move_to_end(key)
-        while len(self._people) > MOST_REMEMBERED or now - next(iter(self._people.values()))[0] > LIFE:
+        while len(self._people) > MOST_RECENT or now - next(iter(self._people.values()))[0] > LIFE:
             self._people.popitem(last=False)
 
     def forget(self, key: RowKey) -> None:
-        """Remember nothing of who is behind *key*."""
+        """Keep nothing of who is behind *key*."""
         self._people.pop(key, None)
 
     def take(self, key: RowKey, at: datetime, now: datetime) -> Known | None:
@@ -181,7 +181,7 @@ def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
     # The one beyond the most that are counted says that there are too many, before any is read.
     too_many = (
         f"EXISTS (SELECT FROM {members}, LATERAL (SELECT FROM {t.sessions} s "
-        f"WHERE s.workspace_id = $1 AND s.visitor_id = m.id OFFSET {MOST_TOUCHES} LIMIT 1) AS s)"
+        f"WHERE s.workspace_id = $1 AND s.visitor_id = m.id OFFSET {MOST_PAST} LIMIT 1) AS s)"
     )
     touches = f"CASE WHEN NOT {too_many} THEN {conversions.touches(t, members, '$1', until)}::text END"
     touches = touches if with_touches else "NULL"
@@ -193,4 +193,4 @@ def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
     )
 
 
-__all__ = ["Known", "Remembered", "Whom", "look"]
+__all__ = ["Known", "Recent", "Whom", "look"]

@@ -125,7 +125,7 @@ class TestStatements:
 
     async def test_no_more_are_remembered_than_fit(self, analytics, engine, monkeypatch):
         """Who was asked for longest ago is forgotten first."""
-        monkeypatch.setattr(known, "MOST_REMEMBERED", 1)
+        monkeypatch.setattr(known, "MOST_RECENT", 1)
         people = []
         for browser in "ab":
             await visit(analytics, browser)
@@ -146,7 +146,7 @@ class TestStatements:
             analytics.config.clock.advance(later)
             await analytics.resolve({"anonymous_id": browser})
 
-        assert len(analytics.ingest.remembered) == 1
+        assert len(analytics.ingest.recent) == 1
 
     async def test_a_new_visit_goes_the_other_way(self, analytics):
         """A page that the server shows begins a visit, which this way cannot; nothing is written twice."""
@@ -293,7 +293,7 @@ async def test_who_has_more_visits_than_are_read_goes_the_other_way(analytics, e
 
 async def test_who_was_there_too_often_is_asked_for_as_fast(analytics, engine, monkeypatch):
     """Of a long life nothing is read but the newest visits, until there is a sale: which then knows all that earned it."""
-    monkeypatch.setattr(known, "MOST_TOUCHES", 2)
+    monkeypatch.setattr(known, "MOST_PAST", 2)
     for source in "abc":
         await visit(analytics, "b", f"https://shop.test/?utm_source={source}")
     visitor = await analytics.resolve({"anonymous_id": "b"})
