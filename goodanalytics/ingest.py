@@ -4,7 +4,7 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → people.load → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
+    understand (pure) → ledger.receive → conversions.repeated → people.load → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
     → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
@@ -41,6 +41,7 @@ from goodanalytics.store import people as people_rows
 from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
 from goodanalytics.store.known import Known, Recent, Whom, look
 from goodanalytics.store.people import Stale
+from goodanalytics.store.sales import load_sales
 from goodanalytics.store.told import Evidence
 
 ATTEMPTS = 8
@@ -119,16 +120,16 @@ class Ingest:
         if one is not None:
             plan.record(self.understand(hit), one.visitor_id, one.company)
         written = await alone.put(conn, t, hit, known, people, plan, self.config)
-        if written is None or not written.is_new:
+        if written is None:
             return []
         if not written.is_done:
-            return list((await self._write(conn, {0: hit})).values())
+            return list((await self._write(conn, {0: hit})).values()) if written.is_noted else []
         await link_days.touch(conn, t, plan.events, self.config.clock())
         if written.has_partners:
             due = news_of(people, plan)
             await commissions.record(conn, t, due, self.config.referral, self.config.clock())
         if written.has_listeners:
-            touches = {(hit.workspace_id, hit.id): written.touches}
+            touches = {(hit.workspace_id, hit.id): known.touched}
             await self._tell(conn, conversions.news_of(plan, touches))
         if hit.consent:
             await self._dispatches.withdraw(conn, people, plan)
@@ -175,8 +176,8 @@ class Ingest:
             Busy: Others kept changing the same visitors, `ATTEMPTS` times.
         """
         t = self.database.tables
-        recording = [hit for hit in hits if not hit.quiet]
-        repeated = await ledger.receive(conn, t, recording) if recording else {}
+        received = [hit for hit in hits if not hit.quiet and not is_conversion(hit)]
+        repeated = await ledger.receive(conn, t, received) if received else {}
         outcomes: dict[int, Outcome] = {}
         first: dict[tuple[UUID, UUID], int] = {}
         fresh: dict[int, Hit] = {}
@@ -190,39 +191,54 @@ class Ingest:
         return [outcomes[index] for index in range(len(hits))]
 
     async def _write(self, conn: Any, fresh: Mapping[int, Hit]) -> dict[int, Outcome]:
-        """Write what hits mean that were received just now, each with its place."""
+        """Write what hits mean, each with its place, of which nothing but conversions can have been here before."""
         t = self.database.tables
         understood = {index: self.understand(hit) for index, hit in fresh.items() if not hit.quiet}
         for attempt in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):
                 async with people_rows.line(conn, t, attempt), savepoint(conn) as inner:
-                    people, offered = await self._acquaint(inner, list(fresh.values()))
-                    # Of a sale that people are locked for, nobody else gives anything back meanwhile.
-                    sales = Sales(await conversions.load_sales(inner, t, _given_back(fresh.values())))
-                    decided = {
-                        index: decide(people, sales, hit, found)
-                        for (index, hit), found in zip(fresh.items(), offered, strict=True)
+                    repeated = await conversions.repeated(inner, t, fresh.values())
+                    outcomes = {
+                        index: _repetition(hit, repeated[hit.workspace_id, hit.id])
+                        for index, hit in fresh.items()
+                        if (hit.workspace_id, hit.id) in repeated
                     }
-                    recorded = [
-                        (_with_hit(understood[index], hit), one)
-                        for index, (hit, one, _) in decided.items()
-                        if one is not None and index in understood
-                    ]
-                    plan = await self._plan(inner, people, recorded, sales)
-                    now = self.config.clock()
-                    await ledger.apply(inner, t, people, plan, now)
-                    await self._tell(inner, await conversions.record(inner, t, people, plan, self.config))
-                    await self._dispatches.withdraw(inner, people, plan)
-                    news = news_of(people, plan, _refunds(plan))
-                    await commissions.record(inner, t, news, self.config.referral, now)
-                    if refused := [
-                        hit for hit, _, outcome in decided.values() if outcome.status == "refused"
-                    ]:
-                        await ledger.withdraw(inner, t, refused)
-                return {index: outcome for index, (_, _, outcome) in decided.items()}
+                    new = {index: hit for index, hit in fresh.items() if index not in outcomes}
+                    return outcomes | (await self._write_new(inner, new, understood) if new else {})
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
         return {}
+
+    async def _write_new(
+        self, conn: Any, new: Mapping[int, Hit], understood: Mapping[int, Understood]
+    ) -> dict[int, Outcome]:
+        """
+        Write what hits mean that were never here before.
+
+        Raises:
+            Stale: Somebody else was faster. Undo what the transaction wrote, and begin again.
+        """
+        t = self.database.tables
+        people, offered = await self._acquaint(conn, list(new.values()))
+        # Of a sale that people are locked for, nobody else gives anything back meanwhile.
+        sales = Sales(await load_sales(conn, t, _given_back(new.values())))
+        decided = {
+            index: decide(people, sales, hit, found)
+            for (index, hit), found in zip(new.items(), offered, strict=True)
+        }
+        recorded = [
+            (_with_hit(understood[index], hit), one)
+            for index, (hit, one, _) in decided.items()
+            if one is not None and index in understood
+        ]
+        plan = await self._plan(conn, people, recorded, sales)
+        now = self.config.clock()
+        await ledger.apply(conn, t, people, plan, now)
+        await self._tell(conn, await conversions.record(conn, t, people, plan, self.config))
+        await self._dispatches.withdraw(conn, people, plan)
+        news = news_of(people, plan, _refunds(plan))
+        await commissions.record(conn, t, news, self.config.referral, now)
+        return {index: outcome for index, (_, _, outcome) in decided.items()}
 
     async def _tell(self, conn: Any, news: conversions.News) -> None:
         await self._dispatches.add(conn, news.told, self.config.clock(), unattributed=news.unattributed)

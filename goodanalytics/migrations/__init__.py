@@ -105,15 +105,17 @@ def version(connection: Connection, schema: str) -> int | None:
     The version that *schema* holds; `None` when nothing of ours is there.
 
     Raises:
-        SchemaError: Tables with our names are there and are not ours, or some of ours are gone.
+        SchemaError: Tables or types with our names are there and are not ours, or some of ours are gone.
     """
     there = set(
         connection.execute(
             text("""
                 SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                WHERE n.nspname = :schema AND c.relname = ANY (CAST(:names AS text[]))
+                WHERE n.nspname = :schema AND c.relname = ANY (CAST(:tables AS text[]))
+                UNION SELECT y.typname FROM pg_type AS y JOIN pg_namespace AS n ON n.oid = y.typnamespace
+                WHERE n.nspname = :schema AND y.typname = ANY (CAST(:domains AS text[]))
             """),
-            {"schema": schema, "names": list(v01.TABLES)},
+            {"schema": schema, "tables": list(v01.TABLES), "domains": list(v01.DOMAINS)},
         ).scalars()
     )
     if not there:

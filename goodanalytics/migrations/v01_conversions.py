@@ -20,11 +20,12 @@ _CONVERSIONS = (
     CREATE TABLE {ga}.conversions (
         workspace_id        uuid         NOT NULL,
         event_id            uuid         NOT NULL,
-        kind                text         NOT NULL,
+        kind                {ga}.conversion_kind NOT NULL,
         visitor_id          uuid         NOT NULL,
         occurred_at         timestamptz  NOT NULL,
         name                text,
         key                 text,
+        digest              text,
         amount_cents        bigint,
         currency            text,
         reporting_cents     bigint,
@@ -37,8 +38,7 @@ _CONVERSIONS = (
         contents            jsonb        NOT NULL,
         consent             jsonb,
         adopted_at          timestamptz,
-        CONSTRAINT conversions_pkey PRIMARY KEY (workspace_id, event_id),
-        CONSTRAINT conversions_kind CHECK (kind IN ('lead', 'sale', 'refund'))
+        CONSTRAINT conversions_pkey PRIMARY KEY (workspace_id, event_id)
     )
     """,
     "CREATE INDEX conversions_sale ON {ga}.conversions (workspace_id, sale_event_id) WHERE sale_event_id IS NOT NULL",

@@ -5,10 +5,11 @@ The worker's way takes ten statements and two for a savepoint, whether for one h
 that could join people, and at the most one visit. What the hit changes is planned of the person as they were read, by
 `visitor(request)` a moment ago or else now (`store.known`), and `put` then does everything at once:
 
-1. It notes the receipt, and locks the person's rows, in the order of their ids. Receipts come before visitors, as everywhere
-   (`store.ledger`).
-2. It writes the visitor, the visit, the event and the conversion, all of them or none: only if all these rows are still the
-   versions that were read. A statement that waited for a lock compares with what it then finds.
+1. It writes the visitor, only if all rows of the person are still the versions that were read, and if the hit was not here before.
+   Where they have several rows, these are locked first, in the order of their ids.
+2. Then come the conversion, which is its own receipt, the visit, which the person's lock guards, and the event. What is no conversion
+   notes its receipt before anything else. Both is as everywhere (`store.ledger`).
+3. A statement that waited for a lock compares with what it then finds.
 
 Where somebody was faster, and whenever the plan wants more than this, the hit goes the worker's way.
 
@@ -25,7 +26,6 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,14 +38,24 @@ from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
 from goodanalytics.migrations import days
 from goodanalytics.store import conversions, counting, ledger
+from goodanalytics.store.columns import kind
 from goodanalytics.store.database import as_json, fetch
 from goodanalytics.store.known import Known
 from goodanalytics.store.tables import Tables
 
 TYPES: Final = frozenset({EventType.CUSTOM, EventType.SHARE, EventType.LEAD, EventType.SALE})
 
-COLUMNS_OF_CONVERSION: Final = (*conversions.COLUMNS, "touches")
 KEYS: Final = ("workspace_id", "id")
+OF_BROWSER: Final = frozenset((
+    "title", "referrer", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language", "screen", "ip",
+    "user_agent", "bot", "bot_version", "engaged_ms", "scroll_depth",
+))  # fmt: skip
+"""What only a browser tells: a hit of the host's own code leaves these columns of its event empty, and the statement leaves them out."""
+
+SHARED: Final = {"workspace_id": "$1", "visitor_id": "$2", "id": "$3", "event_id": "$3"}
+"""Values of event and conversion that the statement has already."""
+
+OF_CONVERSION: Final = tuple(name for name in conversions.COLUMNS if name not in SHARED)
 OF_VISITOR: Final = ("status", "last_seen_at", "identified_at", "converted_at", "total_events", "ltv")
 """What an event or a sale usually changes of its visitor."""
 
@@ -76,16 +86,14 @@ class Written(NamedTuple):
     What became of a hit.
 
     Attributes:
-        is_new: Whether its receipt was written; else it was here before, and nothing is written.
-        is_done: Whether the rest was written, too; else somebody changed the person since they were read.
-        touches: How many its conversion has; 0 without one.
+        is_noted: Whether its receipt was written, if it has one.
+        is_done: Whether everything was written; else nothing but the receipt: it was here before, or somebody changed the person.
         has_listeners: Whether any platform or webhook is switched on in the workspace.
         has_partners: Whether anybody may earn with it.
     """
 
-    is_new: bool
+    is_noted: bool
     is_done: bool
-    touches: int
     has_listeners: bool
     has_partners: bool
 
@@ -94,7 +102,7 @@ async def put(
     conn: AsyncConnection, t: Tables, hit: Hit, known: Known, people: People, plan: Plan, config: Config
 ) -> Written | None:
     """
-    Note *hit*'s receipt and write *plan*, which was made of what was *known*; the receipt alone where that is no more.
+    Write *plan*, which was made of *hit* and what was *known*; where that is no more, nothing but the receipt.
 
     `None`, and nothing written, when the plan wants more than this.
 
@@ -110,27 +118,33 @@ async def put(
     company = sorted(visitor_id for _, visitor_id in known.visitors)
     of_visitor = _changed(plan.visitor_before(row), row, _rest_of_visitor, OF_VISITOR)
     of_session = tuple(_changed(*pair, _rest_of_session, counting.OF_SESSION) for pair in visit)
-    form = _Form(of_visitor, of_session, bool(plan.conversions), len(company) > 1, bool(config.platforms))
-    values: list[Any] = [row.workspace_id, row.id, hit.id, hit.digest]
+    of_event = _of_event(t.events, is_told_by_browser=any(event[name] is not None for name in OF_BROWSER))
+    form = _Form(
+        of_visitor, of_session, of_event, bool(plan.conversions), len(company) > 1, bool(config.platforms)
+    )
+    values: list[Any] = [row.workspace_id, row.id, hit.id]
+    if not form.converts:
+        values.append(hit.digest)
+    values += _values(t.visitors, attrgetter(*of_visitor)(row), of_visitor)
     if form.has_company:
         values += (company, f"{{{','.join(str(versions[one]) for one in company)}}}")
     else:
         values.append(versions[row.id])
-    values += _values(t.visitors, attrgetter(*of_visitor)(row), of_visitor)
-    for (before, after), names in zip(visit, of_session, strict=True):
-        values += (before.id, versions[before.id])
-        values += _values(t.sessions, attrgetter(*names)(after), names)
-    names = _names(t.events)
-    values += _values(t.events, itemgetter(*names)(event), names)
     for one in plan.conversions:
         found = conversions.row_of(one, config)
-        values += _values(t.conversions, itemgetter(*conversions.COLUMNS)(found), conversions.COLUMNS)
+        values += _values(t.conversions, itemgetter(*OF_CONVERSION)(found), OF_CONVERSION)
         values.append(known.touches)
+    for (_, after), names in zip(visit, of_session, strict=True):
+        values.append(after.id)
+        values += _values(t.sessions, attrgetter(*names)(after), names)
+    values += _values(t.events, itemgetter(*of_event)(event), of_event)
     try:
-        (written,) = await fetch(conn, _put(t, form), *values)
+        ((is_noted, is_begun, is_done, *asked),) = await fetch(conn, _put(t, form), *values)
     except IntegrityError as error:
         raise ledger.turned(error) from error
-    return Written(*written)
+    if is_begun and not is_done:  # somebody else was sold to under the same key at the same time
+        await ledger.record_visitors(conn, t, [known.visitors[row.workspace_id, row.id]])
+    return Written(is_noted, is_done, *asked)
 
 
 class _Form(NamedTuple):
@@ -140,6 +154,7 @@ class _Form(NamedTuple):
     Attributes:
         of_visitor: Its columns.
         of_session: Its columns, if there is a visit.
+        of_event: Its columns, without those that are shared.
         converts: Whether there is a conversion.
         has_company: Whether the person has more than one row.
         has_platforms: Whether we know any platform that could be switched on.
@@ -147,6 +162,7 @@ class _Form(NamedTuple):
 
     of_visitor: tuple[str, ...]
     of_session: tuple[tuple[str, ...], ...]
+    of_event: tuple[str, ...]
     converts: bool
     has_company: bool
     has_platforms: bool
@@ -179,9 +195,14 @@ def _values(table: Table, values: Sequence[Any], names: tuple[str, ...]) -> list
     return found
 
 
+def _columns(table: Table) -> list[str]:
+    return [column.name for column in table.c]
+
+
 @lru_cache(maxsize=64)
-def _names(table: Table) -> tuple[str, ...]:
-    return tuple(table.c.keys())
+def _of_event(events: Table, *, is_told_by_browser: bool) -> tuple[str, ...]:
+    left_out = SHARED.keys() if is_told_by_browser else SHARED.keys() | OF_BROWSER
+    return tuple(name for name in _columns(events) if name not in left_out)
 
 
 @lru_cache(maxsize=64)
@@ -191,73 +212,74 @@ def _jsons(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _put(t: Tables, form: _Form) -> str:
-    # Each part goes by the one before it: receipt, who (locked), all of them (k), session, visitor, and then event and conversion.
-    # Of the values, the workspace, the visitor, the receipt's hit and digest come first.
-    number = count(5)
-    parts = [f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})", f"r AS ({_receipt(t)})"]
-    locked = _still(t, number, has_company=form.has_company)
-    parts.append(f"w AS ({locked})")
-    still = "w"
-    if form.has_company:
-        parts.append("k AS (SELECT FROM w HAVING count(*) = cardinality((SELECT $5::uuid[])))")
-        still = "k"
-    sets = ", ".join(_set(t.visitors, name, number) for name in form.of_visitor)
-    for names in form.of_session:
-        before = " AND ".join(f"{name} = ${next(number)}" for name in ("id", "xmin"))
-        changed = ", ".join(_set(t.sessions, name, number) for name in names)
-        parts.append(
-            f"s AS (UPDATE {t.sessions} SET {changed} FROM {still} WHERE workspace_id = $1 AND {before} RETURNING 1)"
-        )
-        still = "s"
-    parts.append(
-        f"v AS (UPDATE {t.visitors} SET {sets} FROM {still} WHERE workspace_id = $1 AND id = $2 RETURNING 1)"
-    )
-    parts.append(f"e AS ({_insert(t.events, _names(t.events), number, still)})")
+    # Each part goes by the one before it: the receipt (r) of what is no conversion, all rows of the person (k), the one that changes
+    # (v), the conversion (c), and then visit and event. Of the values, the workspace, the visitor and the hit come first.
+    number, parts = count(4), []
     if form.converts:
-        parts.append(
-            f"c AS ({_insert(t.conversions, COLUMNS_OF_CONVERSION, number, still)} "
-            "ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING jsonb_array_length(touches) AS touches)"
-        )
-    touched = "coalesce((SELECT touches FROM c), 0)" if form.converts else "0"
+        is_new = f"NOT EXISTS (SELECT FROM {t.conversions} WHERE workspace_id = $1 AND event_id = $3)"
+    else:
+        is_new = "EXISTS (SELECT FROM r)"
+        parts += [
+            f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})",
+            f"r AS ({_receipt(t, number)})",
+        ]
+    sets = ", ".join(_set(t.visitors, name, number) for name in form.of_visitor)
+    if form.has_company:
+        parts += _still(t, number, is_new)
+        still = "FROM k WHERE"
+    else:
+        still = f"WHERE xmin = ${next(number)} AND {is_new} AND"
+    parts.append(f"v AS (UPDATE {t.visitors} SET {sets} {still} workspace_id = $1 AND id = $2 RETURNING 1)")
+    written = "v"
+    if form.converts:
+        shared = [name for name in conversions.COLUMNS if name in SHARED]
+        insert = _insert(t.conversions, shared, (*OF_CONVERSION, "touches"), number, "v")
+        parts.append(f"c AS ({insert} ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING 1)")
+        written = "c"
+    for names in form.of_session:
+        going_on = f"FROM {written} WHERE workspace_id = $1 AND id = ${next(number)}"
+        changed = ", ".join(_set(t.sessions, name, number) for name in names)
+        parts.append(f"s AS (UPDATE {t.sessions} SET {changed} {going_on})")
+    shared = [name for name in _columns(t.events) if name in SHARED]
+    parts.append(f"e AS ({_insert(t.events, shared, form.of_event, number, written)})")
     listeners = [f"EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled)"]
     if form.has_platforms:
         listeners.append(
             f"EXISTS (SELECT FROM {t.platform_settings} p WHERE p.workspace_id = $1 AND p.enabled)"
         )
+    noted = "false" if form.converts else "EXISTS (SELECT FROM r)"
     return (
-        f"WITH {', '.join(parts)} SELECT EXISTS (SELECT FROM r), EXISTS (SELECT FROM v), {touched}, {' OR '.join(listeners)}, "
-        f"EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = $1)"
+        f"WITH {', '.join(parts)} SELECT {noted}, EXISTS (SELECT FROM v), EXISTS (SELECT FROM {written}), "
+        f"{' OR '.join(listeners)}, EXISTS (SELECT FROM {t.partners} q WHERE q.workspace_id = $1)"
     )
 
 
-def _receipt(t: Tables) -> str:
+def _receipt(t: Tables, number: Iterator[int]) -> str:
     return (
-        f"INSERT INTO {t.receipts} (workspace_id, hit_id, day, digest) SELECT $1::uuid, $3::uuid, open.day, $4::text FROM open "
-        f"WHERE NOT EXISTS (SELECT FROM {t.receipts} k WHERE k.workspace_id = $1 AND k.hit_id = $3 AND k.day < open.day) "
+        f"INSERT INTO {t.receipts} (workspace_id, hit_id, day, digest) SELECT $1::uuid, $3::uuid, open.day, ${next(number)}::text "
+        f"FROM open WHERE NOT EXISTS (SELECT FROM {t.receipts} k WHERE k.workspace_id = $1 AND k.hit_id = $3 AND k.day < open.day) "
         "ON CONFLICT DO NOTHING RETURNING 1"
     )
 
 
-def _still(t: Tables, number: Iterator[int], *, has_company: bool) -> str:
-    """The person's rows that are what they were, locked, if the receipt is new."""
-    if not has_company:
-        return (
-            f"SELECT FROM {t.visitors} WHERE workspace_id = $1 AND id = $2 AND xmin = ${next(number)} "
-            "AND EXISTS (SELECT FROM r) FOR UPDATE"
-        )
+def _still(t: Tables, number: Iterator[int], is_new: str) -> list[str]:
+    """The person's rows, locked, and whether all are what they were."""
     # What an array holds is seen when it is planned, and then it is planned anew each time, which takes longer than all the
     # rest: a sub-select hides it.
     ids, versions = f"(SELECT ${next(number)}::uuid[])", f"(SELECT ${next(number)}::text::xid[])"
-    return (
+    locked = (
         f"SELECT FROM unnest({ids}, {versions}) AS k (id, version) "
         f"JOIN {t.visitors} v ON v.workspace_id = $1 AND v.id = k.id AND v.xmin = k.version "
-        "WHERE EXISTS (SELECT FROM r) ORDER BY v.id FOR UPDATE OF v"
+        f"WHERE {is_new} ORDER BY v.id FOR UPDATE OF v"
     )
+    return [f"w AS ({locked})", f"k AS (SELECT FROM w HAVING count(*) = cardinality({ids}))"]
 
 
-def _insert(table: Table, names: tuple[str, ...], number: Iterator[int], still: str) -> str:
-    columns = ", ".join(f'"{name}"' for name in names)
-    values = ", ".join(_param(table, name, number) for name in names)
+def _insert(
+    table: Table, shared: Sequence[str], names: Sequence[str], number: Iterator[int], still: str
+) -> str:
+    columns = ", ".join(f'"{name}"' for name in (*shared, *names))
+    values = ", ".join([*(SHARED[name] for name in shared), *(_param(table, name, number) for name in names)])
     return f"INSERT INTO {table} ({columns}) SELECT {values} FROM {still}"
 
 
@@ -267,10 +289,8 @@ def _set(table: Table, name: str, number: Iterator[int]) -> str:
 
 def _param(table: Table, name: str, number: Iterator[int]) -> str:
     """The next parameter, as a value of this column. What is no plain value for the driver goes as text."""
-    kind = table.c[name].type
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    written = "::text" if isinstance(kind, JSONB | INET) else ""
-    return f"${next(number)}{written}::{kind.compile(dialect)}"
+    written = "::text" if isinstance(table.c[name].type, JSONB | INET) else ""
+    return f"${next(number)}{written}::{kind(table.c[name])}"
 
 
 __all__ = ["TYPES", "Written", "goes", "put"]

@@ -1,5 +1,5 @@
 """
-Conversions: written with the touches that had led to them, found again when they are given back, and adopted.
+Conversions: written with the touches that had led to them, and adopted.
 
 A batch without conversions costs no statement here, one with any number of them costs one, and one more where it gives back
 what it sells: a refund has the touches of its sale, which has to be there before.
@@ -25,8 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.conversions import MOST_TOUCHES, PLACED, Converted, Sale, exchanged
-from goodanalytics.core.hits import EventType, Hit, id_for_key
+from goodanalytics.core.conversions import MOST_TOUCHES, Converted, Sale, exchanged, is_conversion
+from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity_rows import RowKey
 from goodanalytics.core.orders import Item
 from goodanalytics.core.people import People
@@ -36,6 +36,7 @@ from goodanalytics.platforms.assembled import conversion
 from goodanalytics.platforms.conversion import Conversion
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.history import visitors_of
+from goodanalytics.store.people import Stale
 from goodanalytics.store.tables import Tables
 
 Told = tuple[UUID, Conversion]
@@ -56,11 +57,8 @@ class News:
     unattributed: list[Told]
 
 
-SaleName = UUID | str
-"""A sale by its event's id, or by the key that the host gave it."""
-
 _ROW: Final = (
-    "workspace_id uuid, event_id uuid, kind text, visitor_id uuid, occurred_at timestamptz, name text, key text, "
+    "workspace_id uuid, event_id uuid, kind text, visitor_id uuid, occurred_at timestamptz, name text, key text, digest text, "
     "amount_cents bigint, currency text, reporting_cents bigint, reporting_currency text, sale_event_id uuid, "
     "before_cents bigint, reason text, place text, contents jsonb, consent jsonb"
 )
@@ -70,82 +68,23 @@ COLUMNS: Final = tuple(part.split()[0] for part in _ROW.split(", "))
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownSale:
-    """A sale as far as a refund must know it before anything is locked."""
+async def repeated(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> dict[RowKey, str | None]:
+    """
+    Those of *hits* that are conversions and were told before, by (workspace, id), each with the digest that was noted then.
 
-    event_id: UUID
-    visitor_id: UUID
-    currency: str | None
-
-
-async def find_sales(
-    conn: AsyncConnection, t: Tables, named: Collection[tuple[UUID, SaleName]]
-) -> dict[tuple[UUID, SaleName], KnownSale]:
-    """The sales of these names, each in its workspace."""
-    if not named:
+    A conversion is its own receipt, for as long as it is kept.
+    """
+    asked = [(hit.workspace_id, hit.id) for hit in hits if is_conversion(hit)]
+    if not asked:
         return {}
     found = await run(
         conn,
-        "SELECT c.workspace_id, c.event_id, c.visitor_id, c.currency "
-        "FROM unnest(CAST(:workspaces AS uuid[]), CAST(:events AS uuid[])) AS k (workspace_id, event_id) "
-        f"JOIN {t.conversions} c USING (workspace_id, event_id) WHERE c.kind = 'sale'",
-        workspaces=[name[0] for name in named],
-        events=[_id_of(name) for name in named],
+        "SELECT c.workspace_id, c.event_id, c.digest FROM unnest(CAST(:workspaces AS uuid[]), CAST(:events AS uuid[])) "
+        f"AS k (workspace_id, event_id) JOIN {t.conversions} c USING (workspace_id, event_id)",
+        workspaces=[workspace_id for workspace_id, _ in asked],
+        events=[event_id for _, event_id in asked],
     )
-    sales = {
-        (row.workspace_id, row.event_id): KnownSale(row.event_id, row.visitor_id, row.currency)
-        for row in found
-    }
-    return {name: sale for name in named if (sale := sales.get((name[0], _id_of(name)))) is not None}
-
-
-def _id_of(name: tuple[UUID, SaleName]) -> UUID:
-    """The id of the sale's event: its key stands for it, whoever told of it (`core.repetition`)."""
-    workspace_id, one = name
-    return one if isinstance(one, UUID) else id_for_key(workspace_id, EventType.SALE, one)
-
-
-async def load_sales(
-    conn: AsyncConnection, t: Tables, ids: Collection[tuple[UUID, UUID]]
-) -> dict[tuple[UUID, UUID], Sale]:
-    """
-    These sales with what was given back of them, by workspace and event.
-
-    Their people must be locked: nobody else gives back of them until the transaction ends.
-    """
-    if not ids:
-        return {}
-    event = ", ".join(f"e.{name}" for name in PLACED)
-    found = await run(
-        conn,
-        "SELECT c.workspace_id, c.event_id, c.visitor_id, c.occurred_at, c.key, c.amount_cents, c.currency, "
-        "c.reporting_cents, c.reporting_currency, c.place, e.id IS NOT NULL AS is_kept, "
-        f"(SELECT coalesce(sum(r.amount_cents), 0) FROM {t.conversions} r "
-        "WHERE r.workspace_id = c.workspace_id AND r.sale_event_id = c.event_id) AS refunded_cents, "
-        f"{event} FROM json_to_recordset(CAST(:rows AS json)) AS k (workspace_id uuid, event_id uuid) "
-        f"JOIN {t.conversions} c USING (workspace_id, event_id) "
-        f"LEFT JOIN {t.events} e ON e.workspace_id = c.workspace_id AND e.visitor_id = c.visitor_id "
-        "AND e.occurred_at = c.occurred_at AND e.id = c.event_id WHERE c.kind = 'sale'",
-        rows=as_json([{"workspace_id": w, "event_id": i} for w, i in ids]),
-    )
-    return {
-        (row.workspace_id, row.event_id): Sale(
-            workspace_id=row.workspace_id,
-            id=row.event_id,
-            visitor_id=row.visitor_id,
-            occurred_at=row.occurred_at,
-            key=row.key,
-            amount_cents=row.amount_cents or 0,
-            currency=row.currency,
-            reporting_cents=row.reporting_cents,
-            reporting_currency=row.reporting_currency,
-            refunded_cents=int(row.refunded_cents),
-            place=row.place,
-            event={name: row._mapping[name] for name in PLACED} if row.is_kept else {},
-        )
-        for row in found
-    }
+    return {(row.workspace_id, row.event_id): row.digest for row in found}
 
 
 async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, config: Config) -> News:
@@ -153,6 +92,9 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
     Write the conversions of *plan*, whose people are locked and whose visits are written; what may be told of them.
 
     What this batch lets be adopted is told now.
+
+    Raises:
+        Stale: One of them was told of by somebody else meanwhile. Undo what the transaction wrote, and ask again (`repeated`).
     """
     news = News([], [])
     if plan.conversions:
@@ -171,7 +113,12 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
 async def _write(
     conn: AsyncConnection, t: Tables, people: People, found: Sequence[Converted], config: Config
 ) -> dict[RowKey, int]:
-    """How many touches each has, now that all are written."""
+    """
+    How many touches each has, now that all are written.
+
+    Raises:
+        Stale: One of them was told of by somebody else meanwhile.
+    """
     reporting: dict[RowKey, tuple[int | None, str | None]] = {}
     touches_of: dict[RowKey, int] = {}
     for is_late in (False, True):
@@ -188,6 +135,8 @@ async def _write(
         if rows:
             written = await run(conn, insert(t), rows=as_json(rows))
             touches_of |= {(row.workspace_id, row.event_id): row.touches for row in written}
+            if len(touches_of) != len(reporting):
+                raise Stale
     return touches_of
 
 
@@ -231,6 +180,7 @@ def row_of(found: Converted, config: Config) -> dict[str, Any]:
         "occurred_at": hit.occurred_at,
         "name": hit.name,
         "key": hit.key,
+        "digest": hit.digest,
         "amount_cents": hit.amount_cents,
         "currency": hit.currency,
         "reporting_cents": reporting,
@@ -426,15 +376,11 @@ async def part(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical: 
 
 
 __all__ = [
-    "KnownSale",
     "News",
-    "SaleName",
     "Told",
     "adopt",
-    "find_sales",
     "in_reporting_currency",
     "insert",
-    "load_sales",
     "news_of",
     "part",
     "record",

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
 
 from goodanalytics.core.sessions import Session
 from goodanalytics.core.visitors import Visitor
+from goodanalytics.store.columns import kind
 
 Row = TypeVar("Row", Visitor, Session)
 
@@ -47,11 +47,8 @@ def sessions_apart(
 @lru_cache(maxsize=256)
 def update_of(table: Table, names: tuple[str, ...]) -> str:
     """`UPDATE …` of the columns *names* of rows of a visitor or visit, from a JSON array of rows as `$1`."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     sets = ", ".join(f'"{name}" = r."{name}"' for name in names)
-    kinds = ", ".join(
-        f'"{name}" {table.c[name].type.compile(dialect)}' for name in ("workspace_id", "id", *names)
-    )
+    kinds = ", ".join(f'"{name}" {kind(table.c[name])}' for name in ("workspace_id", "id", *names))
     return (
         f"UPDATE {table} t SET {sets} FROM json_to_recordset($1::text::json) AS r ({kinds}) "
         "WHERE t.workspace_id = r.workspace_id AND t.id = r.id"

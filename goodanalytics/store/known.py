@@ -5,8 +5,8 @@ What is decided of a person can be written in one statement, without a lock befo
 still stand as they were read (`store.alone`). The version of a row is its `xmin`, the transaction that wrote it:
 https://www.postgresql.org/docs/current/ddl-system-columns.html.
 
-1. Whoever lets a person grow or shrink, or begins or goes on with one of their visits, writes a row of that person too.
-   So where each row is the version that was read, the person is. The visit that goes on is compared as well.
+1. Whoever lets a person grow or shrink, or begins, goes on with or corrects one of their visits, writes a row of that person too.
+   So where each row is the version that was read, the person is, with all that they did.
 2. A transaction may write a row twice, and both versions have its number. Only the last one is ever seen by others, so that what is
    read outside it can be kept (`Recent`); what is read inside the host's transaction is used at once.
 """
@@ -57,7 +57,7 @@ class Known:
         at: The time for which they were read.
         visitors: All rows of the person.
         visits: Those of these rows that may go on then.
-        versions: Of rows and visits, by their ids.
+        versions: Of the rows, by their ids.
         touches: What earns a conversion then, as JSON (`store.conversions.touches`); `None` when nobody asked, or they were there too often.
     """
 
@@ -72,6 +72,11 @@ class Known:
         """Whether all visits that may go on were read."""
         rows = [visit.visitor_id for visit in self.visits]
         return all(rows.count(one) < MOST_VISITS for one in set(rows))
+
+    @property
+    def touched(self) -> int:
+        """How many touches there are."""
+        return 0 if self.touches is None else len(msgspec.json.decode(self.touches))
 
     @property
     def lasts(self) -> bool:
@@ -131,15 +136,13 @@ async def look(
     visitors: dict[RowKey, Visitor] = {}
     visits: list[Session] = []
     versions: dict[UUID, int] = {}
-    for version, row, visit_version, visit, _ in rows:
+    for version, row, visit, _ in rows:
         visitor = _visitor.decode(row)
         visitors[visitor.workspace_id, visitor.id] = visitor
         versions[visitor.id] = version
         if visit is not None:
-            session = _session.decode(visit)
-            visits.append(session)
-            versions[session.id] = visit_version
-    return Known(at, visitors, visits, versions, rows[0][4])
+            visits.append(_session.decode(visit))
+    return Known(at, visitors, visits, versions, rows[0][3])
 
 
 class Recent:
@@ -186,8 +189,8 @@ def _look(t: Tables, *, is_value: bool, with_touches: bool) -> str:
     touches = f"CASE WHEN NOT {too_many} THEN {conversions.touches(t, members, '$1', until)}::text END"
     touches = touches if with_touches else "NULL"
     return (
-        f"SELECT v.xmin, row_to_json(v)::text, s.version, s.visit, {touches} FROM {t.visitors} v LEFT JOIN LATERAL "
-        f"(SELECT s.xmin AS version, row_to_json(s)::text AS visit FROM {t.sessions} s "
+        f"SELECT v.xmin, row_to_json(v)::text, s.visit, {touches} FROM {t.visitors} v LEFT JOIN LATERAL "
+        f"(SELECT row_to_json(s)::text AS visit FROM {t.sessions} s "
         "WHERE s.workspace_id = v.workspace_id AND s.visitor_id = v.id AND s.last_event_at >= $2 "
         f"ORDER BY s.last_event_at DESC LIMIT {MOST_VISITS}) AS s ON true WHERE {of_person}"
     )

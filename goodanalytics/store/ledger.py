@@ -6,8 +6,9 @@ text per statement and are taken apart by `json_to_recordset`, so a statement ha
 visitors and visits only what counts and what was last changes: these are written without the rest of their row.
 
 Locks, in this order, so that no two batches can wait for each other in a circle:
-receipts (inserted sorted by hit) → visitors (locked sorted by id, `store.people`) → identities (inserted sorted by kind and value).
-Whoever loses a race for an identity rolls back to before the visitors and decides again (`Stale`).
+receipts (inserted sorted by hit) → visitors (locked sorted by id, `store.people`) → identities (inserted sorted by kind and value)
+→ conversions, which are their own receipts. Whoever loses a race for an identity or a conversion rolls back to before the visitors
+and decides again (`Stale`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Table, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,7 +33,8 @@ from goodanalytics.core.visitors import Visitor
 from goodanalytics.errors import Busy
 from goodanalytics.migrations import days
 from goodanalytics.store import counting, late_clicks, link_days
-from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing, run
+from goodanalytics.store.columns import kind
+from goodanalytics.store.database import Database, as_json, execute, fetch, is_passing
 from goodanalytics.store.people import Stale, line
 from goodanalytics.store.tables import Tables
 
@@ -108,17 +109,6 @@ def _receive(receipts: Table) -> str:
     )
 
 
-async def withdraw(conn: AsyncConnection, t: Tables, hits: Sequence[Hit]) -> None:
-    """Take back what `receive` noted of *hits* in this transaction: they were refused, and may come again."""
-    await run(
-        conn,
-        f"DELETE FROM {t.receipts} r USING unnest(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[])) "
-        "AS k (workspace_id, hit_id) WHERE r.workspace_id = k.workspace_id AND r.hit_id = k.hit_id",
-        workspaces=[h.workspace_id for h in hits],
-        ids=[h.id for h in hits],
-    )
-
-
 ATTEMPTS = 8
 """How often a change of people is begun again when others are faster; each time at least one of them got through."""
 
@@ -184,8 +174,7 @@ async def _hand_over(conn: AsyncConnection, t: Tables, people: People) -> None:
     rows = [
         {**msgspec.structs.asdict(row), "before": before} for _, (row, before) in sorted(people.moved.items())
     ]
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    kinds = ", ".join(f"{c.name} {c.type.compile(dialect)}" for c in t.identities.c)
+    kinds = ", ".join(f"{c.name} {kind(c)}" for c in t.identities.c)
     changed = await _write(
         conn,
         f"UPDATE {t.identities} i SET visitor_id = r.visitor_id, hit_id = r.hit_id, first_seen_at = r.first_seen_at, "
@@ -214,7 +203,7 @@ async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Sessi
 
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
-    """Add the events of *plan*. Receipts have seen to it that each is new."""
+    """Add the events of *plan*. Receipts have seen to it that each is new, and conversions will."""
     await _write(conn, insert(t.events), plan.events)
 
 
@@ -225,8 +214,7 @@ async def _write(conn: AsyncConnection, sql: str, rows: Sequence[Any]) -> int:
 
 def columns(table: Table) -> list[str]:
     """The columns of *table*, each with its type, as `json_to_recordset` wants them."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    return [f'"{column.name}" {column.type.compile(dialect)}' for column in table.c]
+    return [f'"{column.name}" {kind(column)}' for column in table.c]
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Text, Uuid, any_, case, literal, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +31,7 @@ from goodanalytics.core.reclassify import EVENT_COLUMNS, Changes, Click, Past, R
 from goodanalytics.core.sources import Source
 from goodanalytics.errors import Busy
 from goodanalytics.store import commissions, ledger, link_days
+from goodanalytics.store.columns import kind
 from goodanalytics.store.database import Database, as_json, run
 from goodanalytics.store.history import sessions_of
 from goodanalytics.store.people import Stale, lock_persons
@@ -270,8 +270,7 @@ async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Cha
     if found.events:
         changed = {(workspace_id, row["visitor_id"]) for row in found.events}
         await link_days.touch_people(conn, t, changed)
-        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-        kinds = ", ".join(f'"{name}" {t.events.c[name].type.compile(dialect)}' for name in (*_KEY, *_WRITTEN))
+        kinds = ", ".join(f'"{name}" {kind(t.events.c[name])}' for name in (*_KEY, *_WRITTEN))
         sets = ", ".join(f'"{name}" = r."{name}"' for name in _WRITTEN)
         same = " AND ".join(f"e.{name} = r.{name}" for name in _KEY)
         await run(
@@ -289,3 +288,10 @@ async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Cha
             ids=found.gone,
         )
     await ledger.record_visitors(conn, t, found.visitors)
+    # Whoever corrects a visit writes a row of its person, so that nobody goes on with what it was (`store.known`).
+    await run(
+        conn,
+        f"UPDATE {t.visitors} SET last_seen_at = last_seen_at WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))",
+        workspace_id=workspace_id,
+        ids=sorted({row["visitor_id"] for row in found.events} - {row.id for row in found.visitors}),
+    )

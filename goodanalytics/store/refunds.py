@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from goodanalytics.core import repetition
 from goodanalytics.core.hits import Hit, id_for_key
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput, NotFound
-from goodanalytics.store.conversions import KnownSale, SaleName, find_sales
+from goodanalytics.store.sales import KnownSale, SaleName, find_sales
 from goodanalytics.store.tables import Tables
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
+
+from goodanalytics.store.columns import kind
 
 
 @lru_cache(maxsize=256)
@@ -18,7 +19,6 @@ def insertion(table: Table) -> str:
 
 def recordset(table: Table, only: Iterable[str] | None = None) -> str:
     """The rows in the parameter `rows`, as `r`, with all columns of *table* or *only* some."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     names = [column.name for column in table.c] if only is None else list(only)
-    kinds = ", ".join(f'"{name}" {table.c[name].type.compile(dialect)}' for name in names)
+    kinds = ", ".join(f'"{name}" {kind(table.c[name])}' for name in names)
     return f"json_to_recordset(CAST(:rows AS json)) AS r ({kinds})"

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from goodanalytics.core.delivery import STATES, UNFINISHED
-from goodanalytics.store.columns import column, time, words
+from goodanalytics.store.columns import OneOf, column, time, words
 
 CONVERSION_KINDS = ("lead", "sale", "refund")
 
@@ -42,11 +42,12 @@ def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:
         metadata,
         column("workspace_id", Uuid, writer),
         column("event_id", Uuid, writer),
-        column("kind", Text, writer),
+        column("kind", OneOf("conversion_kind", CONVERSION_KINDS, metadata), writer),
         column("visitor_id", Uuid, writer),
         time("occurred_at", writer),
         column("name", Text, writer, null=True),
         column("key", Text, writer, null=True),
+        column("digest", Text, writer, null=True),
         column("amount_cents", BigInteger, writer, null=True),
         column("currency", Text, writer, null=True),
         column("reporting_cents", BigInteger, writer, null=True),
@@ -60,7 +61,6 @@ def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("consent", JSONB, writer, null=True),
         time("adopted_at", "conversions.adopt", null=True),
         PrimaryKeyConstraint("workspace_id", "event_id", name="conversions_pkey"),
-        CheckConstraint(words("kind", CONVERSION_KINDS), name="conversions_kind"),
         Index(
             "conversions_sale",
             "workspace_id",

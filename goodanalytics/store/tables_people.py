@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    CheckConstraint,
     Index,
     Integer,
     MetaData,
@@ -21,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from goodanalytics.store.columns import column, time, words
+from goodanalytics.store.columns import OneOf, column, time
 
 STATUSES = ("anonymous", "identified", "lead", "customer", "churned")
 
@@ -35,7 +34,7 @@ def visitors(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("workspace_id", Uuid, touch),
         column("id", Uuid, touch),
         column("canonical_id", Uuid, "ledger.apply"),
-        column("status", Text, touch),
+        column("status", OneOf("visitor_status", STATUSES, metadata), touch),
         column("external_id", Text, touch, null=True),
         column("email", Text, touch, null=True),
         column("phone", Text, touch, null=True),
@@ -61,7 +60,6 @@ def visitors(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("total_events", Integer, touch),
         column("ltv", JSONB, touch),
         PrimaryKeyConstraint("workspace_id", "id", name="visitors_pkey"),
-        CheckConstraint(words("status", STATUSES), name="visitors_status"),
         Index("visitors_canonical", "workspace_id", "canonical_id"),
         Index("visitors_last_seen", "workspace_id", text("last_seen_at DESC")),
         **scope,

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    CheckConstraint,
     Date,
     Index,
     Integer,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from goodanalytics.core.hits import EventType
-from goodanalytics.store.columns import column, time, words
+from goodanalytics.store.columns import OneOf, column, time
 
 
 def sessions(metadata: MetaData, scope: dict[str, Any]) -> Table:
@@ -81,7 +80,7 @@ def events(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("id", Uuid, writer),
         time("received_at", writer),
         column("session_id", Uuid, writer, null=True),
-        column("event_type", Text, writer),
+        column("event_type", OneOf("event_type", [str(t) for t in EventType], metadata), writer),
         column("event_name", Text, writer, null=True),
         column("origin", Text, writer),
         column("trusted", Boolean, writer),
@@ -118,7 +117,6 @@ def events(metadata: MetaData, scope: dict[str, Any]) -> Table:
         column("key", Text, writer, null=True),
         column("properties", JSONB, writer),
         PrimaryKeyConstraint("workspace_id", "visitor_id", "occurred_at", "id", name="events_pkey"),
-        CheckConstraint(words("event_type", [str(t) for t in EventType]), name="events_event_type"),
         Index("events_occurred", "workspace_id", text("occurred_at DESC")),
         Index(
             "events_link",

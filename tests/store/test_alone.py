@@ -17,13 +17,15 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goodanalytics import Analytics, Config
+from goodanalytics.core import bots, devices
+from goodanalytics.core.bots import Verdict
 from goodanalytics.core.consent import GRANTED
-from goodanalytics.core.hits import EventType, Hit, Signals
+from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.errors import Conflict, NotFound
 from goodanalytics.migrations import days
 from goodanalytics.platforms.meta import Meta
 from goodanalytics.store import conversions, known
-from goodanalytics.store.known import look
+from goodanalytics.store.reclassify import reclassify
 from tests.store.test_conversions import ltv, revenue, rows, sessions, sources, visit
 
 ORDER: Any = {"amount_cents": 100, "currency": "EUR"}
@@ -54,7 +56,8 @@ async def statements(engine: AsyncEngine, act) -> list[str]:
 
 
 class TestStatements:
-    """A read is `SELECT v.xmin, …`, a write `WITH open …`; the worker's way begins with neither."""
+    """A read is `SELECT v.xmin, …`, a write `WITH v …`, of what is no conversion `WITH open …`; the worker's way begins with
+    none of these."""
 
     async def test_a_visitor_who_was_asked_for_takes_one(self, analytics, engine):
         """Who was asked for, as each request does, was read then; in the host's transaction there is one statement, and no savepoint."""
@@ -63,7 +66,7 @@ class TestStatements:
 
         taken = await statements(engine, lambda conn: analytics.sale(visitor, **ORDER, connection=conn))
 
-        assert taken == ["open"]
+        assert taken == ["v"]
         assert await ltv(analytics, visitor.id) == {"EUR": 100}
 
     async def test_an_id_takes_two(self, analytics, engine):
@@ -72,8 +75,16 @@ class TestStatements:
 
         taken = await statements(engine, lambda conn: analytics.sale(visitor, **ORDER, connection=conn))
 
-        assert taken == ["v.xmin,", "open"]
+        assert taken == ["v.xmin,", "v"]
         assert await ltv(analytics, visitor) == {"EUR": 100}
+
+    async def test_an_event_takes_as_many(self, analytics, engine):
+        """What is no conversion notes a receipt in the same statement."""
+        visitor = await visit(analytics, "b")
+
+        taken = await statements(engine, lambda conn: analytics.track(visitor, "Held", connection=conn))
+
+        assert taken == ["v.xmin,", "open"]
 
     async def test_what_was_read_is_used_once(self, analytics, engine):
         """A sale changes its visitor, so the next one in the same transaction reads again; both count."""
@@ -84,7 +95,7 @@ class TestStatements:
             await analytics.sale(visitor, **ORDER, connection=conn)
             await analytics.sale(visitor, **ORDER, connection=conn)
 
-        assert await statements(engine, two) == ["open", "v.xmin,", "open"]
+        assert await statements(engine, two) == ["v", "v.xmin,", "v"]
         assert await ltv(analytics, visitor.id) == {"EUR": 200}
 
     async def test_what_the_hosts_transaction_read_is_not_kept(self, analytics, engine):
@@ -98,16 +109,16 @@ class TestStatements:
 
         taken = await statements(engine, sold)
 
-        assert taken[-3:] == ["v.xmin,", "v.xmin,", "open"]
+        assert taken[-3:] == ["v.xmin,", "v.xmin,", "v"]
         person = await analytics.visitors.get(visitor.id)
         assert (person.ltv, person.email, person.status) == ({"EUR": 100}, "ada@shop.test", "customer")
 
     @pytest.mark.parametrize(
         ("later", "ago", "expected"),
         [
-            pytest.param(timedelta(minutes=1), timedelta(0), ["open"], id="a minute later"),
-            pytest.param(timedelta(seconds=61), timedelta(0), ["v.xmin,", "open"], id="longer"),
-            pytest.param(timedelta(0), timedelta(seconds=1), ["v.xmin,", "open"], id="of the past"),
+            pytest.param(timedelta(minutes=1), timedelta(0), ["v"], id="a minute later"),
+            pytest.param(timedelta(seconds=61), timedelta(0), ["v.xmin,", "v"], id="longer"),
+            pytest.param(timedelta(0), timedelta(seconds=1), ["v.xmin,", "v"], id="of the past"),
         ],
     )
     async def test_what_was_read_is_kept_for_a_minute(self, analytics, engine, later, ago, expected):
@@ -137,7 +148,7 @@ class TestStatements:
             for one in people
         ]
 
-        assert (first, second) == (["v.xmin,", "open"], ["open"])
+        assert (first, second) == (["v.xmin,", "v"], ["v"])
 
     async def test_nobody_is_remembered_for_longer_than_a_minute(self, analytics):
         """Who is not asked for again does not stay in memory, also if they never buy."""
@@ -305,21 +316,48 @@ async def test_who_was_there_too_often_is_asked_for_as_fast(analytics, engine, m
     assert sources(sale) == ["a", "b", "c"]
 
 
-async def test_a_key_of_yesterday_is_a_repetition(analytics):
+@pytest.mark.parametrize("verb", ["sale", "lead"])
+async def test_a_key_of_last_year_is_a_repetition(analytics, verb):
+    """A conversion is its own receipt: long after receipts are dropped its key is known, whichever way it comes again."""
+    await visit(analytics, "b")
+    visitor = await analytics.resolve({"anonymous_id": "b"})
+    tell = getattr(analytics, verb)
+    first = await tell(visitor, **ORDER, key="o-1")
+    for _ in range(2):
+        later = analytics.config.clock.advance(timedelta(days=200))
+        async with analytics.database.begin() as conn:
+            await days.turn(conn, analytics.database.tables.schema, later, analytics.config.idempotency)
+
+    again = [
+        await tell(visitor.id, **ORDER, key="o-1"),
+        await tell(email="ada@shop.test", **ORDER, key="o-1"),
+    ]
+    await analytics.resolve({"anonymous_id": "b"})
+    again.append(await tell(visitor, **ORDER, key="o-1"))
+
+    assert [first.status, *(one.status for one in again)] == ["recorded", "repeated", "repeated", "repeated"]
+    with pytest.raises(Conflict):
+        await tell(visitor, amount_cents=101, currency="EUR", key="o-1")
+    assert len(await rows(analytics)) == 1
+    assert len(await rows(analytics, "events")) == 2
+    assert (await analytics.visitors.get(visitor.id)).total_events == 2
+
+
+async def test_an_event_of_yesterday_is_a_repetition(analytics):
     """Receipts of a day that is over are asked too, in the one statement as in the two."""
     await visit(analytics, "b")
     visitor = await analytics.resolve({"anonymous_id": "b"})
-    first = await analytics.sale(visitor, **ORDER, key="o-1")
+    first = await analytics.track(visitor, "Held", key="h-1")
     tomorrow = analytics.config.clock.advance(timedelta(days=1))
     async with analytics.database.begin() as conn:
         await days.turn(conn, analytics.database.tables.schema, tomorrow, timedelta(days=90))
 
-    again = [await analytics.sale(visitor.id, **ORDER, key="o-1")]
+    again = [await analytics.track(visitor.id, "Held", key="h-1")]
     await analytics.resolve({"anonymous_id": "b"})
-    again.append(await analytics.sale(visitor, **ORDER, key="o-1"))
+    again.append(await analytics.track(visitor, "Held", key="h-1"))
 
     assert [first.status, *(one.status for one in again)] == ["recorded", "repeated", "repeated"]
-    assert await ltv(analytics, visitor.id) == {"EUR": 100}
+    assert (await analytics.visitors.get(visitor.id)).total_events == 2
 
 
 async def test_both_ways_write_the_same(analytics, monkeypatch):
@@ -422,23 +460,27 @@ class TestOvertaken:
         assert [session.events for session in await sessions(analytics)] == [1, 2]
         assert await revenue(analytics, "source") == {("ads",): {"EUR": 100}}
 
-    async def test_a_visit_that_changed_is_read_again(self, analytics, monkeypatch):
-        """Where only the visit changed between reading and writing, nothing is written, and the other way is taken."""
-        visitor = await visit(analytics, "b")
+    async def test_visits_that_are_corrected_meanwhile_are_read_again(self, analytics, monkeypatch):
+        """Who turns out to be a machine, by new rules, after they were asked for, has no visit that a sale could join or be earned by."""
+        visitor = await analytics.resolve({"anonymous_id": await self.machine(analytics)})
+        monkeypatch.setattr(
+            bots, "_verdict", lambda _agent: Verdict(bot=True, reasons=("tool: Shop",), name="Shop")
+        )
+        monkeypatch.setattr(bots, "VERSION", bots.VERSION + 1)
+        devices._parse.cache_clear()
+        async for _ in reclassify(analytics.database, analytics.config):
+            pass
 
-        async def overtaken(*asked, **more):
-            found = await look(*asked, **more)
-            async with analytics.database.begin() as other:
-                await other.execute(analytics.database.tables.sessions.update().values(engaged_ms=777))
-            return found
+        await analytics.sale(visitor, **ORDER)
 
-        monkeypatch.setattr("goodanalytics.ingest.look", overtaken)
+        (sale,) = await rows(analytics)
+        assert sale.touches == []
 
-        await analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1")
-
-        (session,) = await sessions(analytics)
-        assert (session.engaged_ms, session.events, await ltv(analytics, visitor)) == (777, 2, {"EUR": 100})
-        assert len(await rows(analytics)) == 1
+    async def machine(self, analytics) -> str:
+        """A browser that nobody takes for a machine yet."""
+        client = Client(user_agent="Mozilla/5.0 Shop/1", bot_version=bots.VERSION)
+        await visit(analytics, "b", "https://shop.test/?utm_source=ads", client=client)
+        return "b"
 
     async def test_the_same_order_twice_at_once_is_one(self, analytics):
         """Ten calls for one order leave one sale."""
@@ -452,6 +494,35 @@ class TestOvertaken:
         assert await ltv(analytics, visitor) == {"EUR": 100}
         with pytest.raises(Conflict):
             await analytics.sale(visitor, amount_cents=101, currency="EUR", key="o-1")
+
+    @pytest.mark.parametrize("is_named", [True, False], ids=["of the visitor", "by e-mail"])
+    @pytest.mark.parametrize("is_undone", [False, True], ids=["kept", "undone"])
+    async def test_one_key_of_two_people_is_one_sale(self, analytics, engine, is_named, is_undone):
+        """Whoever is sold to second, under a key that is taken while it waits, is left as they were, whichever way it goes."""
+        first, second = (
+            await visit(analytics, "a"),
+            await visit(analytics, "b", "https://shop.test/?utm_source=ads"),
+        )
+        await analytics.identify(second, email="ada@shop.test")
+        before = await analytics.visitors.get(second), (await sessions(analytics))[-1]
+        whom = {"visitor": second} if is_named else {"email": "ada@shop.test"}
+
+        async with engine.connect() as other:
+            await analytics.sale(first, **ORDER, key="o-1", connection=other)
+            sale = asyncio.create_task(analytics.sale(**whom, **ORDER, key="o-1"))
+            while not await is_waiting(engine):
+                await asyncio.sleep(0)
+            await (other.rollback() if is_undone else other.commit())
+            outcome = await sale
+
+        after = await analytics.visitors.get(second), (await sessions(analytics))[-1]
+        (found,) = await rows(analytics)
+        events = [row for row in await rows(analytics, "events") if row.event_type == "sale"]
+        assert (len(events), events[0].visitor_id) == (1, found.visitor_id)
+        if is_undone:
+            assert (outcome.status, found.visitor_id, after[0].ltv) == ("recorded", second, {"EUR": 100})
+        else:
+            assert (outcome.status, found.visitor_id, after) == ("repeated", first, before)
 
     async def test_many_at_once_lose_nothing(self, analytics):
         """Sales and pageviews of one visitor side by side are all counted, in the visitor and in the visit."""

@@ -17,6 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, MetaData, make_url, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -38,7 +39,7 @@ CATALOGUE = """
            || ' ' || coalesce(pg_get_expr(c.relpartbound, c.oid), '') || ' ' || coalesce(pg_get_partkeydef(c.oid), '')
     FROM pg_class AS c WHERE c.relnamespace = to_regnamespace(CAST(:schema AS text))
   UNION ALL
-    SELECT c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' '
+    SELECT c.relname || '.' || a.attname || ' ' || replace(format_type(a.atttypid, a.atttypmod), :schema || '.', '') || ' '
            || a.attnotnull::text || ' ' || a.attnum::text || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -47,6 +48,10 @@ CATALOGUE = """
     SELECT c.relname || ' ' || k.conname || ' ' || pg_get_constraintdef(k.oid)
     FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
     WHERE k.connamespace = to_regnamespace(CAST(:schema AS text))
+  UNION ALL
+    SELECT y.typname || ' ' || format_type(y.typbasetype, y.typtypmod) || ' ' || k.conname || ' ' || pg_get_constraintdef(k.oid)
+    FROM pg_constraint AS k JOIN pg_type AS y ON y.oid = k.contypid
+    WHERE y.typnamespace = to_regnamespace(CAST(:schema AS text))
   UNION ALL
     SELECT replace(pg_get_indexdef(i.indexrelid), CAST(:schema AS text) || '.', '')
     FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
@@ -334,6 +339,24 @@ async def test_foreign_table_is_refused_and_kept(empty: AsyncEngine) -> None:
         await schema.migrate(empty, "public", now=START)
 
     assert await names(empty, "public") == {"visitors"}
+
+
+@pytest.mark.parametrize(
+    "type_", ["CREATE TYPE public.event_type AS ENUM ('a')", "CREATE TABLE public.event_type (id integer)"]
+)
+async def test_types_of_somebody_else(empty: AsyncEngine, type_: str) -> None:
+    """A type with one of our names, a table's too, is left alone and named."""
+    await execute(empty, type_)
+
+    with pytest.raises(SchemaError, match=r"'public' already holds event_type.*Config\(schema="):
+        await schema.migrate(empty, "public", now=START)
+
+
+async def test_other_words_are_refused(engine: AsyncEngine) -> None:
+    """The columns that say of what kind a row is hold our words and no others, whoever writes."""
+    for table, column in (("visitors", "status"), ("events", "event_type"), ("conversions", "kind")):
+        with pytest.raises(IntegrityError, match="violates check constraint"):
+            await execute(engine, f"INSERT INTO {SCHEMA}.{table} ({column}) VALUES ('other')")
 
 
 async def test_foreign_table_is_not_dropped(empty: AsyncEngine) -> None:

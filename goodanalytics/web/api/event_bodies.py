@@ -39,7 +39,7 @@ from goodanalytics.core.consent import Answer, Consent
 from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.core.orders import MAX_ITEMS, MAX_QUANTITY, Place, Reason
 from goodanalytics.errors import Forbidden, InvalidInput
-from goodanalytics.store.conversions import SaleName
+from goodanalytics.store.sales import SaleName
 from goodanalytics.web.api.idempotency import digest_of, keyed_id
 from goodanalytics.web.api.operations import Call, browser_id, printable
 from goodanalytics.web.api.problems import Refusal

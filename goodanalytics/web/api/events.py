@@ -26,8 +26,8 @@ from goodanalytics.core.hits import Hit
 from goodanalytics.core.plan import Outcome
 from goodanalytics.errors import GoodAnalyticsError, InvalidInput, NotFound
 from goodanalytics.store import lookups
-from goodanalytics.store.conversions import SaleName
 from goodanalytics.store.refunds import of_sales
+from goodanalytics.store.sales import SaleName
 from goodanalytics.web.api import problems
 from goodanalytics.web.api.event_bodies import Draft, EventBody, Pointer, draft
 from goodanalytics.web.api.idempotency import header_key
