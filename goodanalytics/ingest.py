@@ -4,7 +4,7 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → conversions.repeated → people.load → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
+    understand (pure) → ledger.receive → people.load → conversions.repeated → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
     → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
@@ -197,34 +197,34 @@ class Ingest:
         for attempt in range(ATTEMPTS if fresh else 0):
             with suppress(Stale):
                 async with people_rows.line(conn, t, attempt), savepoint(conn) as inner:
-                    repeated = await conversions.repeated(inner, t, fresh.values())
-                    outcomes = {
-                        index: _repetition(hit, repeated[hit.workspace_id, hit.id])
-                        for index, hit in fresh.items()
-                        if (hit.workspace_id, hit.id) in repeated
-                    }
-                    new = {index: hit for index, hit in fresh.items() if index not in outcomes}
-                    return outcomes | (await self._write_new(inner, new, understood) if new else {})
+                    return await self._try_to_write(inner, fresh, understood)
         if fresh:
             raise Busy(f"{len(fresh)} hits lost {ATTEMPTS} races for their visitors. Try again")
         return {}
 
-    async def _write_new(
-        self, conn: Any, new: Mapping[int, Hit], understood: Mapping[int, Understood]
+    async def _try_to_write(
+        self, conn: Any, fresh: Mapping[int, Hit], understood: Mapping[int, Understood]
     ) -> dict[int, Outcome]:
         """
-        Write what hits mean that were never here before.
+        `_write`, once.
 
         Raises:
             Stale: Somebody else was faster. Undo what the transaction wrote, and begin again.
         """
         t = self.database.tables
-        people, offered = await self._acquaint(conn, list(new.values()))
+        people, offered = await self._acquaint(conn, list(fresh.values()))
+        repeated = await conversions.repeated(conn, t, fresh.values())
+        outcomes = {
+            index: _repetition(hit, repeated[hit.workspace_id, hit.id])
+            for index, hit in fresh.items()
+            if (hit.workspace_id, hit.id) in repeated
+        }
         # Of a sale that people are locked for, nobody else gives anything back meanwhile.
-        sales = Sales(await load_sales(conn, t, _given_back(new.values())))
+        sales = Sales(await load_sales(conn, t, _given_back(fresh.values())))
         decided = {
             index: decide(people, sales, hit, found)
-            for (index, hit), found in zip(new.items(), offered, strict=True)
+            for (index, hit), found in zip(fresh.items(), offered, strict=True)
+            if index not in outcomes
         }
         recorded = [
             (_with_hit(understood[index], hit), one)
@@ -238,7 +238,7 @@ class Ingest:
         await self._dispatches.withdraw(conn, people, plan)
         news = news_of(people, plan, _refunds(plan))
         await commissions.record(conn, t, news, self.config.referral, now)
-        return {index: outcome for index, (_, _, outcome) in decided.items()}
+        return outcomes | {index: outcome for index, (_, _, outcome) in decided.items()}
 
     async def _tell(self, conn: Any, news: conversions.News) -> None:
         await self._dispatches.add(conn, news.told, self.config.clock(), unattributed=news.unattributed)

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import exists, select, text
 
+from goodanalytics.core.conversions import is_conversion
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import Link
@@ -103,7 +104,8 @@ async def load(
         },
         shop_host=chosen["shop_host"],
     )
-    if await _is_known(analytics, made.hits[-1].id):
+    # Hits are processed in their order, so the last one stands for all; conversions have no receipt.
+    if await _is_known(analytics, next(hit.id for hit in reversed(made.hits) if not is_conversion(hit))):
         await before_newest()
         progress(len(made.hits), len(made.hits))
     else:
@@ -243,7 +245,7 @@ def _choice(link: Link) -> dict[str, Any]:
 
 
 async def _is_known(analytics: Analytics, hit_id: UUID) -> bool:
-    """Whether a hit was processed. Hits are processed in their order, so the last one stands for all."""
+    """Whether a hit was processed that is no conversion."""
     receipts = analytics.database.tables.receipts
     known = exists().where(receipts.c.workspace_id == analytics.config.workspace, receipts.c.hit_id == hit_id)
     async with analytics.database.connect() as connection:

@@ -41,7 +41,7 @@ DOMAINS = {
     "event_type": (
         "'pageview', 'custom', 'engagement', 'lead', 'sale', 'refund', 'share', 'session_start', 'identify', 'link_click'"
     ),
-    "conversion_kind": "'lead', 'sale', 'refund'",
+    "conversion_kind": "'lead', 'sale', 'refund', 'forgotten'",
 }
 """The words that the columns of a kind may hold, in the tables that are written most."""
 

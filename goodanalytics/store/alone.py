@@ -5,11 +5,11 @@ The worker's way takes ten statements and two for a savepoint, whether for one h
 that could join people, and at the most one visit. What the hit changes is planned of the person as they were read, by
 `visitor(request)` a moment ago or else now (`store.known`), and `put` then does everything at once:
 
-1. It writes the visitor, only if all rows of the person are still the versions that were read, and if the hit was not here before.
-   Where they have several rows, these are locked first, in the order of their ids.
+1. It writes the visitor, if all rows of the person are still the versions that were read. Where they have several rows, these are
+   locked first, in the order of their ids.
 2. Then come the conversion, which is its own receipt, the visit, which the person's lock guards, and the event. What is no conversion
    notes its receipt before anything else. Both is as everywhere (`store.ledger`).
-3. A statement that waited for a lock compares with what it then finds.
+3. A statement that waited for a lock compares with what it then finds. A visitor whose conversion was here before is written back.
 
 Where somebody was faster, and whenever the plan wants more than this, the hit goes the worker's way.
 
@@ -142,7 +142,7 @@ async def put(
         ((is_noted, is_begun, is_done, *asked),) = await fetch(conn, _put(t, form), *values)
     except IntegrityError as error:
         raise ledger.turned(error) from error
-    if is_begun and not is_done:  # somebody else was sold to under the same key at the same time
+    if is_begun and not is_done:  # the same key was here before
         await ledger.record_visitors(conn, t, [known.visitors[row.workspace_id, row.id]])
     return Written(is_noted, is_done, *asked)
 
@@ -214,15 +214,12 @@ def _jsons(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
 def _put(t: Tables, form: _Form) -> str:
     # Each part goes by the one before it: the receipt (r) of what is no conversion, all rows of the person (k), the one that changes
     # (v), the conversion (c), and then visit and event. Of the values, the workspace, the visitor and the hit come first.
-    number, parts = count(4), []
-    if form.converts:
-        is_new = f"NOT EXISTS (SELECT FROM {t.conversions} WHERE workspace_id = $1 AND event_id = $3)"
-    else:
+    number, parts = count(4), list[str]()
+    is_new = "true"
+    if not form.converts:
         is_new = "EXISTS (SELECT FROM r)"
-        parts += [
-            f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})",
-            f"r AS ({_receipt(t, number)})",
-        ]
+        parts.append(f"open AS MATERIALIZED ({days.OPEN_DAY.format(schema=t.schema)})")
+        parts.append(f"r AS ({_receipt(t, number)})")
     sets = ", ".join(_set(t.visitors, name, number) for name in form.of_visitor)
     if form.has_company:
         parts += _still(t, number, is_new)
@@ -241,7 +238,8 @@ def _put(t: Tables, form: _Form) -> str:
         changed = ", ".join(_set(t.sessions, name, number) for name in names)
         parts.append(f"s AS (UPDATE {t.sessions} SET {changed} {going_on})")
     shared = [name for name in _columns(t.events) if name in SHARED]
-    parts.append(f"e AS ({_insert(t.events, shared, form.of_event, number, written)})")
+    # Where a machine was said to have bought under this key, its event is here, and no conversion.
+    parts.append(f"e AS ({_insert(t.events, shared, form.of_event, number, written)} ON CONFLICT DO NOTHING)")
     listeners = [f"EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled)"]
     if form.has_platforms:
         listeners.append(

@@ -44,7 +44,7 @@ class OneOf(TypeDecorator[str]):
 
     def __init__(self, name: str, allowed: Sequence[str], metadata: MetaData) -> None:
         super().__init__()
-        self.name, self.schema = name, metadata.schema
+        self.name, self.allowed = name, tuple(allowed)
         self._domain = DOMAIN(
             name,
             Text,

@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, null, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
@@ -85,6 +85,27 @@ async def repeated(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> dic
         events=[event_id for _, event_id in asked],
     )
     return {(row.workspace_id, row.event_id): row.digest for row in found}
+
+
+async def forget(
+    conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_ids: Collection[UUID], now: datetime
+) -> None:
+    """Empty the conversions of these visitors: nothing stays but their ids, by which they are known when they are told again."""
+    emptied = {
+        "visitor_id": UUID(int=0),
+        "kind": "forgotten",
+        "occurred_at": now,
+        "place": "",
+        "touches": [],
+        "contents": [],
+    }
+    c = t.conversions.c
+    nothing = {column.name: null() for column in c if column.nullable}
+    await conn.execute(
+        update(t.conversions)
+        .where(c.workspace_id == workspace_id, c.visitor_id.in_(visitor_ids))
+        .values(nothing | emptied)
+    )
 
 
 async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, config: Config) -> News:

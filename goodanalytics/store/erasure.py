@@ -2,9 +2,9 @@
 Forgetting a person: everything that they did, and everything that could tell who they were.
 
 What goes, of all rows that are this person: events, visits, visitors, the values that point or pointed to them, the ledger's
-rows, conflicts, conversions and what is queued or kept of them for platforms, by whom they were referred, their hits in the log and
-among the rejected. What stays: tombstones (`core.tombstones`), so that their cookie does not bring them back; receipts, which are
-ids of hits; what partners earned with them, as amounts that lead to nobody; and a row in the audit that counts what went.
+rows, conflicts, what conversions say and what is queued or kept of them for platforms, by whom they were referred, their hits in the
+log and among the rejected. What stays: tombstones (`core.tombstones`), so that their cookie does not bring them back; receipts and
+emptied conversions, which are ids of hits; what partners earned with them, as amounts that lead to nobody; and a row in the audit that counts what went.
 
 Copies that the host made (an export, a backup, an ad platform) are the host's to erase.
 """
@@ -24,7 +24,7 @@ from goodanalytics.core import raw
 from goodanalytics.core.identity import Kind, normal_email, normal_phone
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import NotFound
-from goodanalytics.store import audit, commissions, link_days, outbox
+from goodanalytics.store import audit, commissions, conversions, link_days, outbox
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
@@ -90,6 +90,7 @@ async def forget(
         values |= {(str(kind), value) for kind, value in _names(row) if value}
     hits = [await _clear_log(conn, table, workspace_id, values) for table in (t.hits, t.rejected_hits)]
     await outbox.erase(conn, t, workspace_id, members)
+    await conversions.forget(conn, t, workspace_id, members, now)
     await link_days.touch_people(conn, t, {(workspace_id, member) for member in members})
     await commissions.forget(conn, t, workspace_id, members)
     gone = await _drop_rows(conn, t, workspace_id, members)

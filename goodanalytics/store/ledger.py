@@ -203,8 +203,9 @@ async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Sessi
 
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
-    """Add the events of *plan*. Receipts have seen to it that each is new, and conversions will."""
-    await _write(conn, insert(t.events), plan.events)
+    """Add the events of *plan*. Receipts have seen to it that each is new; of a conversion, its row will (`conversions.record`)."""
+    known = "ON CONFLICT DO NOTHING" if plan.conversions else ""
+    await _write(conn, f"{insert(t.events)} {known}", plan.events)
 
 
 async def _write(conn: AsyncConnection, sql: str, rows: Sequence[Any]) -> int:

@@ -208,20 +208,17 @@ async def _recall(conn: AsyncConnection, t: Tables, now: datetime, which: str, *
     return Recalled(states.count("skipped"), len(states) - states.count("skipped"))
 
 
-async def erase(
-    conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_ids: Collection[UUID]
-) -> tuple[int, int]:
-    """Delete the conversions of these visitors and every dispatch of them; how many of each."""
-    values = {"workspace_id": workspace_id, "visitors": sorted(visitor_ids)}
-    theirs = "c.workspace_id = :workspace_id AND c.visitor_id = ANY(CAST(:visitors AS uuid[]))"
-    dispatches = await run(
+async def erase(conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_ids: Collection[UUID]) -> int:
+    """Delete every dispatch of these visitors' conversions, which are still there; how many those were."""
+    deleted = await run(
         conn,
         f"DELETE FROM {t.dispatches} d USING {t.conversions} c "
-        f"WHERE {theirs} AND d.workspace_id = :workspace_id AND d.event_id = c.event_id",
-        **values,
+        "WHERE c.workspace_id = :workspace_id AND c.visitor_id = ANY(CAST(:visitors AS uuid[])) "
+        "AND d.workspace_id = :workspace_id AND d.event_id = c.event_id",
+        workspace_id=workspace_id,
+        visitors=sorted(visitor_ids),
     )
-    conversions = await run(conn, f"DELETE FROM {t.conversions} c WHERE {theirs}", **values)
-    return conversions.rowcount, dispatches.rowcount
+    return deleted.rowcount
 
 
 async def replay(

@@ -489,14 +489,35 @@ class TestUnattributed:
 
 class TestForget:
     async def test_nothing_of_it_is_left(self, analytics):
-        """Who is forgotten takes sales, refunds and what earned them along."""
+        """Who is forgotten takes sales, refunds and what earned them along; their ids stay, so that no key counts again."""
         visitor = await visit(analytics, "b")
         await analytics.sale(visitor, amount_cents=100, currency="EUR", key="o-1", email="ada@shop.test")
         await analytics.refund("o-1")
 
+        sold = {row.event_id for row in await rows(analytics)}
+
         await analytics.visitors.forget(visitor, reason="asked")
 
-        assert await rows(analytics) == []
+        emptied = await rows(analytics)
+        assert {row.event_id for row in emptied} == sold
+        for row in emptied:
+            said = {
+                name: value
+                for name, value in row._mapping.items()
+                if name not in ("workspace_id", "event_id")
+            }
+            assert said == dict.fromkeys(said) | {
+                "kind": "forgotten", "visitor_id": UUID(int=0), "occurred_at": analytics.config.clock(),
+                "touches": [], "contents": [], "place": "",
+            }  # fmt: skip
+        other = await visit(analytics, "c")
+        again = [
+            await analytics.sale(whom, amount_cents=100, currency="EUR", key="o-1") for whom in (other, None)
+        ]
+        assert [outcome.status for outcome in again] == ["repeated", "repeated"]
+        assert await ltv(analytics, other) == {}
+        with pytest.raises(NotFound):
+            await analytics.refund("o-1", key="again")
         with pytest.raises(NotFound):
             await analytics.refund("o-1")
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from goodanalytics.core import bots, devices
 from goodanalytics.core.bots import PERSON, Verdict
@@ -240,6 +240,40 @@ async def test_the_reports_are_those_of_a_history_under_the_new_rules(
     await run(database, config)
 
     assert await answer(OLD) == await answer(NEW) != before
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whoever_has_a_corrected_visit_has_a_corrected_row(ingest, database, config, new_rules, seed):
+    """Whoever compares the versions of a person's rows sees that one of their visits is another, or is none (`store.known`)."""
+    await play(ingest, OLD, seed)
+    new_rules()
+    visits, people = await versions(database, "sessions"), await versions(database, "visitors")
+
+    await run(database, config)
+
+    gone_on = await versions(database, "sessions")
+    written = {
+        key for key, version in (await versions(database, "visitors")).items() if people[key] != version
+    }
+    corrected = {key[0] for key, version in visits.items() if gone_on.get(key) != version}
+    assert corrected
+    assert corrected <= {key[0] for key in written}
+
+
+async def versions(database, table: str) -> dict[tuple[UUID, UUID], int]:
+    """The transaction that wrote each row of visitors or visits, by the person and the row's id."""
+    t = database.tables
+    rows = (
+        f"{t.visitors} v"
+        if table == "visitors"
+        else f"{t.visitors} v JOIN {t.sessions} s ON s.visitor_id = v.id"
+    )
+    row = "v" if table == "visitors" else "s"
+    async with database.connect() as conn:
+        found = await conn.execute(
+            text(f"SELECT v.canonical_id, {row}.id, {row}.xmin::text::int FROM {rows}")
+        )
+        return {(person, one): version for person, one, version in found}
 
 
 async def test_a_second_run_changes_nothing(ingest, database, config, new_rules):
