@@ -38,6 +38,7 @@ from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
 from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
+from goodanalytics.store.alone import Written
 from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
 from goodanalytics.store.known import Known, Recent, Whom, look
 from goodanalytics.store.people import Stale
@@ -91,7 +92,7 @@ class Ingest:
         self, act: Callable[[Any], Awaitable[list[Outcome]]], hits: Sequence[Hit], connection: Any
     ) -> list[Outcome]:
         if connection is not None:
-            outcomes = await act(await hosts(connection))
+            outcomes = await act(connection)
             if outcomes and any(self.hooks.is_waited_for(str(hit.event_type)) for hit in hits):
                 await after_commit(connection, lambda: self.hooks.notify(hits, outcomes))
             return outcomes
@@ -123,7 +124,17 @@ class Ingest:
         if written is None:
             return []
         if not written.is_done:
-            return list((await self._write(conn, {0: hit})).values()) if written.is_noted else []
+            return list((await self._write(await hosts(conn), {0: hit})).values()) if written.is_noted else []
+        has_link = any(event["link_id"] is not None for event in plan.events)
+        if has_link or written.has_partners or written.has_listeners or hit.consent:
+            await self._after_alone(await hosts(conn), hit, known, people, plan, written)
+        return [outcome]
+
+    async def _after_alone(
+        self, conn: Any, hit: Hit, known: Known, people: People, plan: Plan, written: Written
+    ) -> None:
+        """Tell those who want to know of a hit that was written alone."""
+        t = self.database.tables
         await link_days.touch(conn, t, plan.events, self.config.clock())
         if written.has_partners:
             due = news_of(people, plan)
@@ -133,7 +144,6 @@ class Ingest:
             await self._tell(conn, conversions.news_of(plan, touches))
         if hit.consent:
             await self._dispatches.withdraw(conn, people, plan)
-        return [outcome]
 
     async def _known(self, conn: Any, hit: Hit) -> Known | None:
         """Whom *hit* names, as they were read a moment ago or else as they stand."""
@@ -176,6 +186,7 @@ class Ingest:
             Busy: Others kept changing the same visitors, `ATTEMPTS` times.
         """
         t = self.database.tables
+        conn = await hosts(conn)
         received = [hit for hit in hits if not hit.quiet and not is_conversion(hit)]
         repeated = await ledger.receive(conn, t, received) if received else {}
         outcomes: dict[int, Outcome] = {}
