@@ -14,7 +14,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import PendingRollbackError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from goodanalytics import Analytics, Config
 from goodanalytics.core import bots, devices
@@ -24,7 +26,7 @@ from goodanalytics.core.hits import Client, EventType, Hit, Signals
 from goodanalytics.errors import Conflict, NotFound
 from goodanalytics.migrations import days
 from goodanalytics.platforms.meta import Meta
-from goodanalytics.store import conversions, known
+from goodanalytics.store import conversions, database, known
 from goodanalytics.store.reclassify import reclassify
 from tests.store.test_conversions import ltv, revenue, rows, sessions, sources, visit
 
@@ -560,3 +562,63 @@ async def is_waiting(engine: AsyncEngine) -> bool:
             )
         )
         return found.scalar_one() > 0
+
+
+class Base(DeclarativeBase):
+    """The host's objects."""
+
+
+class Unknown(Base):
+    """One whose table nobody made."""
+
+    __tablename__ = "unknown"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class TestSession:
+    """The host's session is asked for its connection without changing context where it has one, and in the public way where not."""
+
+    async def test_one_that_has_begun_is_not_asked(self, engine):
+        """SQLAlchemy's own names are there, and name what the public way gives."""
+        async with AsyncSession(engine) as session:
+            assert database._held(session) is None
+            await session.execute(text("SELECT 1"))
+            held = database._held(session)
+            assert held is (await session.connection()).sync_connection
+            async with session.begin_nested():
+                assert database._held(session) in (None, held)
+                assert (await session.connection()).sync_connection is held
+
+    @pytest.mark.parametrize("has_begun", [True, False])
+    @pytest.mark.parametrize("is_nested", [True, False])
+    async def test_a_sale_is_of_its_transaction(self, analytics, engine, has_begun, is_nested):
+        """Also as the first thing in it, and in a savepoint: what is rolled back was never there."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        async with AsyncSession(engine) as session, session.begin():
+            if has_begun:
+                await session.execute(text("SELECT 1"))
+            inner = await session.begin_nested() if is_nested else session
+            await analytics.sale(visitor, **ORDER, key="o-1", connection=session)
+            await inner.rollback()
+            assert await rows(analytics) == []
+            if is_nested:
+                await analytics.sale(visitor.id, **ORDER, key="o-1", connection=session)
+        assert len(await rows(analytics)) == int(is_nested)
+        assert await ltv(analytics, visitor.id) == ({"EUR": 100} if is_nested else {})
+
+    async def test_one_that_has_failed_says_so(self, analytics, engine):
+        """A session whose flush failed takes nothing until it is rolled back; a sale is not written beside it."""
+        await visit(analytics, "b")
+        visitor = await analytics.resolve({"anonymous_id": "b"})
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            session.add(Unknown(id=1))
+            with pytest.raises(ProgrammingError):
+                await session.flush()
+            with pytest.raises(PendingRollbackError):
+                await analytics.sale(visitor, **ORDER, connection=session)
+            await session.rollback()
+            await analytics.sale(visitor, **ORDER, connection=session)
+            await session.commit()
+        assert len(await rows(analytics)) == 1
