@@ -526,6 +526,22 @@ class TestOvertaken:
         else:
             assert (outcome.status, found.visitor_id, after) == ("repeated", first, before)
 
+    @pytest.mark.parametrize("whom", [{}, {"email": "new@shop.test"}], ids=["nobody", "somebody new"])
+    async def test_a_sale_of_whom_nobody_knows_is_told_twice_at_once(self, analytics, engine, whom):
+        """Nobody is there to be locked, and whoever comes second finds what the first one made."""
+        at = analytics.config.clock()
+        async with engine.connect() as other:
+            await analytics.sale(**whom, **ORDER, key="o-1", occurred_at=at, connection=other)
+            sale = asyncio.create_task(analytics.sale(**whom, **ORDER, key="o-1", occurred_at=at))
+            while not await is_waiting(engine):
+                await asyncio.sleep(0)
+            await other.commit()
+
+            assert (await sale).status == "repeated"
+
+        assert len(await rows(analytics)) == len(await rows(analytics, "events")) == 1
+        assert [row.ltv for row in await rows_of_people(analytics)] == [{"EUR": 100}]
+
     async def test_many_at_once_lose_nothing(self, analytics):
         """Sales and pageviews of one visitor side by side are all counted, in the visitor and in the visit."""
         visitor = await visit(analytics, "b")
@@ -538,6 +554,11 @@ class TestOvertaken:
         (session,) = await sessions(analytics)
         assert (await ltv(analytics, visitor), session.events) == ({"EUR": 1_200}, 13)
         assert session.engaged_ms == 12_000
+
+
+async def rows_of_people(analytics: Analytics) -> list:
+    async with analytics.database.connect() as conn:
+        return (await conn.execute(analytics.database.tables.visitors.select())).all()
 
 
 def ping(analytics: Analytics) -> Hit:
