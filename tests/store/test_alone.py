@@ -628,18 +628,20 @@ class TestSession:
         assert len(await rows(analytics)) == int(is_nested)
         assert await ltv(analytics, visitor.id) == ({"EUR": 100} if is_nested else {})
 
-    async def test_one_that_has_failed_says_so(self, analytics, engine):
-        """A session whose flush failed takes nothing until it is rolled back; a sale is not written beside it."""
+    @pytest.mark.parametrize("is_nested", [True, False])
+    async def test_one_that_has_failed_says_so(self, analytics, engine, is_nested):
+        """A session whose flush failed takes nothing until it is rolled back, in a savepoint too; a sale is not written beside it."""
         await visit(analytics, "b")
         visitor = await analytics.resolve({"anonymous_id": "b"})
         async with AsyncSession(engine) as session:
             await session.execute(text("SELECT 1"))
+            inner = await session.begin_nested() if is_nested else session
             session.add(Unknown(id=1))
             with pytest.raises(ProgrammingError):
                 await session.flush()
             with pytest.raises(PendingRollbackError):
                 await analytics.sale(visitor, **ORDER, connection=session)
-            await session.rollback()
+            await inner.rollback()
             await analytics.sale(visitor, **ORDER, connection=session)
             await session.commit()
         assert len(await rows(analytics)) == 1
