@@ -194,11 +194,16 @@ class Ingest:
         fresh: dict[int, Hit] = {}
         for index, hit in enumerate(hits):
             key = (hit.workspace_id, hit.id)
-            if hit.quiet or (first.setdefault(key, index) == index and key not in repeated):
+            if key in repeated and not hit.quiet:
+                outcomes[index] = _repetition(hit, repeated[key])
+            elif hit.quiet or first.setdefault(key, index) == index:
                 fresh[index] = hit
-            else:
-                outcomes[index] = _repetition(hit, repeated.get(key, hits[first[key]].digest))
         outcomes |= await self._write(conn, fresh)
+        if twice := {index: hit for index, hit in enumerate(hits) if index not in outcomes}:
+            noted = await conversions.repeated(conn, t, twice.values())
+            for index, hit in twice.items():
+                key = (hit.workspace_id, hit.id)
+                outcomes[index] = _repetition(hit, noted.get(key, hits[first[key]].digest))
         return [outcomes[index] for index in range(len(hits))]
 
     async def _write(self, conn: Any, fresh: Mapping[int, Hit]) -> dict[int, Outcome]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import PendingRollbackError, ProgrammingError
@@ -22,7 +23,7 @@ from goodanalytics import Analytics, Config
 from goodanalytics.core import bots, devices
 from goodanalytics.core.bots import Verdict
 from goodanalytics.core.consent import GRANTED
-from goodanalytics.core.hits import Client, EventType, Hit, Signals
+from goodanalytics.core.hits import Client, EventType, Hit, Signals, id_for_key
 from goodanalytics.errors import Conflict, NotFound
 from goodanalytics.migrations import days
 from goodanalytics.platforms.meta import Meta
@@ -343,6 +344,25 @@ async def test_a_key_of_last_year_is_a_repetition(analytics, verb):
     assert len(await rows(analytics)) == 1
     assert len(await rows(analytics, "events")) == 2
     assert (await analytics.visitors.get(visitor.id)).total_events == 2
+
+
+async def test_one_batch_may_tell_twice_what_was_told_otherwise(analytics):
+    """Both are told that the key was used for something else; what is the same in one batch is one."""
+    visitor = await visit(analytics, "b")
+    now, key = analytics.config.clock(), id_for_key(analytics.config.workspace, "sale", "o-1")
+    told = Hit(
+        id=key, workspace_id=analytics.config.workspace, received_at=now, occurred_at=now, event_type=EventType.SALE,
+        origin="server", trusted=True, amount_cents=100, currency="EUR", signals=Signals(visitor_id=visitor),
+        digest="a.python:1",
+    )  # fmt: skip
+    other = msgspec.structs.replace(told, digest="b.python:2")
+
+    first = await analytics.ingest.now([told, told, other])
+    second = await analytics.ingest.now([other, other, told])
+
+    assert [outcome.status for outcome in first] == ["recorded", "repeated", "conflict"]
+    assert [outcome.status for outcome in second] == ["conflict", "conflict", "repeated"]
+    assert await ltv(analytics, visitor) == {"EUR": 100}
 
 
 async def test_an_event_of_yesterday_is_a_repetition(analytics):
