@@ -4,8 +4,8 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → people.load → conversions.repeated → plan.decide for each (pure) → history.recall → Plan.record for each (pure)
-    → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
+    understand (pure) → ledger.receive → people.load → conversions.repeated → plan.decide for each (pure) → history.recall
+    → Plan.record for each (pure) → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 
 from goodanalytics.config import Config
 from goodanalytics.core import devices, repetition, sources, urls
-from goodanalytics.core.conversions import Sales, is_conversion
+from goodanalytics.core.conversions import Sales, is_conversion, is_told_as_one
 from goodanalytics.core.foreseen import Foreseen, foreseen
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity import Identifier, identifiers
@@ -187,7 +187,7 @@ class Ingest:
         """
         t = self.database.tables
         conn = await hosts(conn)
-        received = [hit for hit in hits if not hit.quiet and not is_conversion(hit)]
+        received = [hit for hit in hits if not hit.quiet and not is_told_as_one(hit)]
         repeated = await ledger.receive(conn, t, received) if received else {}
         outcomes: dict[int, Outcome] = {}
         first: dict[tuple[UUID, UUID], int] = {}
@@ -251,6 +251,7 @@ class Ingest:
         now = self.config.clock()
         await ledger.apply(conn, t, people, plan, now)
         await self._tell(conn, await conversions.record(conn, t, people, plan, self.config))
+        await conversions.keep_keys(conn, t, (one.hit for one, _ in recorded))
         await self._dispatches.withdraw(conn, people, plan)
         news = news_of(people, plan, _refunds(plan))
         await commissions.record(conn, t, news, self.config.referral, now)

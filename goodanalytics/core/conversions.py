@@ -104,7 +104,12 @@ class Converted:
 
 def is_conversion(hit: Hit) -> bool:
     """Whether *hit* counts as one."""
-    return hit.trusted and hit.event_type in KINDS and hit.client.bot is None
+    return is_told_as_one(hit) and hit.client.bot is None
+
+
+def is_told_as_one(hit: Hit) -> bool:
+    """Whether *hit* is said to be one by whoever may say so; a machine's counts as an event and as nothing else, and keeps its key."""
+    return hit.trusted and hit.event_type in KINDS
 
 
 class Sales:
@@ -226,5 +231,6 @@ __all__ = [
     "exchanged",
     "given_back",
     "is_conversion",
+    "is_told_as_one",
     "refusal",
 ]

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import exists, select, text
 
-from goodanalytics.core.conversions import is_conversion
+from goodanalytics.core.conversions import is_told_as_one
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.link_conditions import Rule, Variant, When
 from goodanalytics.core.links import Link
@@ -105,7 +105,7 @@ async def load(
         shop_host=chosen["shop_host"],
     )
     # Hits are processed in their order, so the last one stands for all; conversions have no receipt.
-    if await _is_known(analytics, next(hit.id for hit in reversed(made.hits) if not is_conversion(hit))):
+    if await _is_known(analytics, next(hit.id for hit in reversed(made.hits) if not is_told_as_one(hit))):
         await before_newest()
         progress(len(made.hits), len(made.hits))
     else:

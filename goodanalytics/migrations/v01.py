@@ -41,7 +41,7 @@ DOMAINS = {
     "event_type": (
         "'pageview', 'custom', 'engagement', 'lead', 'sale', 'refund', 'share', 'session_start', 'identify', 'link_click'"
     ),
-    "conversion_kind": "'lead', 'sale', 'refund', 'forgotten'",
+    "conversion_kind": "'lead', 'sale', 'refund', 'forgotten', 'machine'",
 }
 """The words that the columns of a kind may hold, in the tables that are written most."""
 

@@ -31,6 +31,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
+from goodanalytics.core.conversions import is_conversion, is_told_as_one
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.people import People
 from goodanalytics.core.plan import Plan
@@ -76,6 +77,7 @@ def goes(hit: Hit) -> bool:
         and hit.trusted
         and not hit.quiet
         and hit.event_type in TYPES
+        and (is_conversion(hit) or not is_told_as_one(hit))
         and s.visitor_id is not None
         and not any(evidence)
     )
@@ -238,8 +240,7 @@ def _put(t: Tables, form: _Form) -> str:
         changed = ", ".join(_set(t.sessions, name, number) for name in names)
         parts.append(f"s AS (UPDATE {t.sessions} SET {changed} {going_on})")
     shared = [name for name in _columns(t.events) if name in SHARED]
-    # Where a machine was said to have bought under this key, its event is here, and no conversion.
-    parts.append(f"e AS ({_insert(t.events, shared, form.of_event, number, written)} ON CONFLICT DO NOTHING)")
+    parts.append(f"e AS ({_insert(t.events, shared, form.of_event, number, written)})")
     listeners = [f"EXISTS (SELECT FROM {t.webhooks} h WHERE h.workspace_id = $1 AND h.enabled)"]
     if form.has_platforms:
         listeners.append(

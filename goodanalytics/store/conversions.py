@@ -21,11 +21,19 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import RowMapping, null, update
+from sqlalchemy.dialects.postgresql import insert as insertion_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
 from goodanalytics.core.consent import Consent
-from goodanalytics.core.conversions import MOST_TOUCHES, Converted, Sale, exchanged, is_conversion
+from goodanalytics.core.conversions import (
+    MOST_TOUCHES,
+    Converted,
+    Sale,
+    exchanged,
+    is_conversion,
+    is_told_as_one,
+)
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity_rows import RowKey
 from goodanalytics.core.orders import Item
@@ -70,11 +78,11 @@ _COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
 async def repeated(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> dict[RowKey, str | None]:
     """
-    Those of *hits* that are conversions and were told before, by (workspace, id), each with the digest that was noted then.
+    Those of *hits* that were told as conversions before, by (workspace, id), each with the digest that was noted then.
 
     A conversion is its own receipt, for as long as it is kept.
     """
-    asked = [(hit.workspace_id, hit.id) for hit in hits if is_conversion(hit)]
+    asked = [(hit.workspace_id, hit.id) for hit in hits if is_told_as_one(hit)]
     if not asked:
         return {}
     found = await run(
@@ -87,18 +95,15 @@ async def repeated(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> dic
     return {(row.workspace_id, row.event_id): row.digest for row in found}
 
 
+_EMPTY: Final = {"visitor_id": UUID(int=0), "place": "", "touches": [], "contents": []}
+"""What a row says that is there for its id."""
+
+
 async def forget(
     conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_ids: Collection[UUID], now: datetime
 ) -> None:
     """Empty the conversions of these visitors: nothing stays but their ids, by which they are known when they are told again."""
-    emptied = {
-        "visitor_id": UUID(int=0),
-        "kind": "forgotten",
-        "occurred_at": now,
-        "place": "",
-        "touches": [],
-        "contents": [],
-    }
+    emptied = {**_EMPTY, "kind": "forgotten", "occurred_at": now}
     c = t.conversions.c
     nothing = {column.name: null() for column in c if column.nullable}
     await conn.execute(
@@ -129,6 +134,32 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
         }  # fmt: skip
         news.told.extend(await adopt(conn, t, joined, config.clock()))
     return news
+
+
+async def keep_keys(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> None:
+    """
+    Note those of new *hits* that are told as conversions and are none, for a machine made them: their keys, and nothing else.
+
+    Raises:
+        Stale: As `record`.
+    """
+    rows = [
+        {
+            **_EMPTY,
+            "workspace_id": hit.workspace_id,
+            "event_id": hit.id,
+            "kind": "machine",
+            "occurred_at": hit.occurred_at,
+            "digest": hit.digest,
+        }
+        for hit in hits
+        if is_told_as_one(hit) and not is_conversion(hit)
+    ]
+    if not rows:
+        return
+    written = await conn.execute(insertion_of(t.conversions).values(rows).on_conflict_do_nothing())
+    if written.rowcount != len(rows):
+        raise Stale
 
 
 async def _write(
@@ -402,6 +433,7 @@ __all__ = [
     "adopt",
     "in_reporting_currency",
     "insert",
+    "keep_keys",
     "news_of",
     "part",
     "record",

@@ -24,6 +24,7 @@ from sqlalchemy import Table, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from goodanalytics.core.conversions import KINDS
 from goodanalytics.core.hits import Hit
 from goodanalytics.core.identity_rows import MergeRow
 from goodanalytics.core.people import People
@@ -204,7 +205,8 @@ async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Sessi
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new; of a conversion, its row will (`conversions.record`)."""
-    known = "ON CONFLICT DO NOTHING" if plan.conversions else ""
+    has_own = any(event["event_type"] in KINDS for event in plan.events)
+    known = "ON CONFLICT DO NOTHING" if has_own else ""
     await _write(conn, f"{insert(t.events)} {known}", plan.events)
 
 

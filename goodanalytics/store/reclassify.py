@@ -289,9 +289,11 @@ async def write(conn: AsyncConnection, t: Tables, workspace_id: UUID, found: Cha
         )
     await ledger.record_visitors(conn, t, found.visitors)
     # Whoever corrects a visit writes a row of its person, so that nobody goes on with what it was (`store.known`).
-    await run(
-        conn,
-        f"UPDATE {t.visitors} SET last_seen_at = last_seen_at WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))",
-        workspace_id=workspace_id,
-        ids=sorted({row["visitor_id"] for row in found.events} - {row.id for row in found.visitors}),
-    )
+    if unwritten := {row["visitor_id"] for row in found.events} - {row.id for row in found.visitors}:
+        await run(
+            conn,
+            f"UPDATE {t.visitors} SET last_seen_at = last_seen_at "
+            "WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))",
+            workspace_id=workspace_id,
+            ids=sorted(unwritten),
+        )

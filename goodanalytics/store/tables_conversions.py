@@ -31,8 +31,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from goodanalytics.core.delivery import STATES, UNFINISHED
 from goodanalytics.store.columns import OneOf, column, time, words
 
-CONVERSION_KINDS = ("lead", "sale", "refund", "forgotten")
-"""The last one is of nobody and holds nothing but its id, by which it is known when it is told again (`conversions.forget`)."""
+CONVERSION_KINDS = ("lead", "sale", "refund", "forgotten", "machine")
+"""The last two are of nobody and hold nothing but what they are known by when they are told again (`conversions.forget`)."""
 
 
 def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:

@@ -346,6 +346,30 @@ async def test_a_key_of_last_year_is_a_repetition(analytics, verb):
     assert (await analytics.visitors.get(visitor.id)).total_events == 2
 
 
+@pytest.mark.parametrize("whom", [{}, {"email": "new@shop.test"}], ids=["alone", "together"])
+async def test_what_a_machine_bought_is_told_once(analytics, whom):
+    """It is an event and nothing that counts; told again without the browser, its key is known, whichever way that goes."""
+    visitor = await visit(analytics, "b")
+    now, key = analytics.config.clock(), id_for_key(analytics.config.workspace, "sale", "o-1")
+    machine = Hit(
+        id=key, workspace_id=analytics.config.workspace, received_at=now, occurred_at=now, event_type=EventType.SALE,
+        origin="server", trusted=True, amount_cents=100, currency="EUR", signals=Signals(visitor_id=visitor),
+        client=Client(bot="a script", bot_version=bots.VERSION),
+    )  # fmt: skip
+    first = await analytics.ingest.now([machine, machine])
+    before = await analytics.visitors.get(visitor)
+
+    again = await analytics.sale(visitor, **ORDER, **whom, key="o-1")
+    once_more = await analytics.ingest.now([machine])
+
+    assert [one.status for one in (*first, again, *once_more)] == ["recorded", *["repeated"] * 3]
+    assert await analytics.visitors.get(visitor) == before
+    assert [row.id for row in await rows(analytics, "events")].count(key) == 1
+    assert [(row.kind, row.visitor_id, row.touches) for row in await rows(analytics)] == [
+        ("machine", UUID(int=0), [])
+    ]
+
+
 async def test_one_batch_may_tell_twice_what_was_told_otherwise(analytics):
     """Both are told that the key was used for something else; what is the same in one batch is one."""
     visitor = await visit(analytics, "b")
