@@ -203,7 +203,8 @@ class Ingest:
             noted = await conversions.repeated(conn, t, twice.values())
             for index, hit in twice.items():
                 key = (hit.workspace_id, hit.id)
-                outcomes[index] = _repetition(hit, noted.get(key, hits[first[key]].digest))
+                digest = noted.get(key, hits[first[key]].digest)
+                outcomes[index] = _told_twice(hit, outcomes[first[key]], digest)
         return [outcomes[index] for index in range(len(hits))]
 
     async def _write(self, conn: Any, fresh: Mapping[int, Hit]) -> dict[int, Outcome]:
@@ -374,6 +375,13 @@ def _refunds(plan: Plan) -> list[Conversion]:
         for found in plan.conversions
         if (hit := found.hit).event_type is EventType.REFUND
     ]  # fmt: skip
+
+
+def _told_twice(hit: Hit, before: Outcome, digest: str | None) -> Outcome:
+    """What becomes of *hit*, which stood in the same batch before: a conversion that left nothing there leaves nothing again."""
+    again = _repetition(hit, digest)
+    left_nothing = is_told_as_one(hit) and before.status in ("dropped", "refused")
+    return before if left_nothing and again.status == "repeated" else again
 
 
 def _repetition(hit: Hit, digest: str | None) -> Outcome:

@@ -323,7 +323,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.past)
     @rule(order=st.randoms(use_true_random=False), size=st.integers(1, 50))
     def replay(self, order: Any, size: int) -> None:
-        """Everything comes again, in any order and any batches: nothing changes."""
+        """Everything comes again, in any order and any batches: nothing changes, but for sales that were dropped."""
         again = order.sample(self.past, len(self.past))
         told = self.again(again)
         for start in range(0, len(again), size):
@@ -333,12 +333,24 @@ class Life(RuleBasedStateMachine):
         self.compare()
 
     def again(self, hits: list[Hit]) -> list[str]:
-        """What becomes of *hits* that were here before: a sale is its own receipt, so one that was dropped is dropped anew."""
+        """
+        What becomes of *hits* that were here before.
+
+        A sale is its own receipt: one that was dropped left nothing, and is judged anew when it comes again. It counts then if
+        its name was erased and has come back, as any late hit of that name does.
+        """
         kept = {row.event_id for row in self.run(self.table("conversions"))}
-        return [
-            "repeated" if hit.event_type is not EventType.SALE or hit.id in kept else "dropped"
-            for hit in hits
-        ]
+        told = []
+        for hit in hits:
+            if hit.event_type is not EventType.SALE or hit.id in kept:
+                told.append("repeated")
+            elif self.model.take(hit):
+                kept.add(hit.id)
+                told.append("recorded")
+                self.lived["sales that counted when told again"] += 1
+            else:
+                told.append("dropped")
+        return told
 
     # What can be read ------------------------------------------------------------------------------------------------
 
@@ -432,3 +444,18 @@ def test_the_database_agrees_with_the_model(life: type[Life]) -> None:
         ),
     )
     print(dict(Life.lived))
+
+
+def test_a_dropped_sale_is_judged_anew_when_it_comes_again(life: type[Life]) -> None:
+    """It left nothing behind, so it counts once its name has come back, and once only: what random lives seldom come to."""
+    one = life()
+    one.hits(again=[], done=[("browser-0", "page", None, None)], late=30)
+    one.hits(again=[], done=[(None, "identify", "user-0", None)], late=0)
+    one.forget(number=1, sure=0)
+    one.hits(again=[], done=[("browser-0", "sale", "user-0", None)], late=0)
+    assert one.again([one.past[-1]]) == ["dropped"], "it happened 30 hours ago, before its name was erased"
+    one.hits(again=[2, 2], done=[(None, "identify", "user-0", None)], late=0)
+    one.hits(again=[2, 2], done=[("browser-0", "page", None, None)], late=0)
+    assert sorted(len(row.sales) for row in one.model.rows) == [0, 1]
+    one.hits(again=[2, 1, 0], done=[(None, "identify", "user-0", None)], late=0)
+    one.teardown()
