@@ -4,7 +4,7 @@ ACT: make hits that are safe into what is known, in one transaction a batch.
 `process(conn, hits)` is the one engine. The worker calls it with hundreds of hits out of the log; the Python verbs and the
 REST room call it with one, inside the host's transaction when the host passes its connection.
 
-    understand (pure) → ledger.receive → people.load → conversions.repeated → plan.decide for each (pure) → history.recall
+    understand (pure) → ledger.receive → people.load → conversion_keys.repeated → plan.decide for each (pure) → history.recall
     → Plan.record for each (pure) → ledger.apply → conversions.record → DispatchPlan.add → commit → hooks
 """
 
@@ -36,7 +36,7 @@ from goodanalytics.dispatch.plan import DispatchPlan
 from goodanalytics.errors import Busy
 from goodanalytics.geo import GeoReader
 from goodanalytics.hooks import Hooks
-from goodanalytics.store import alone, commissions, conversions, history, ledger, link_days
+from goodanalytics.store import alone, commissions, conversion_keys, conversions, history, ledger, link_days
 from goodanalytics.store import people as people_rows
 from goodanalytics.store.alone import Written
 from goodanalytics.store.database import Database, after_commit, hosts, is_passing, savepoint
@@ -200,7 +200,7 @@ class Ingest:
                 fresh[index] = hit
         outcomes |= await self._write(conn, fresh)
         if twice := {index: hit for index, hit in enumerate(hits) if index not in outcomes}:
-            noted = await conversions.repeated(conn, t, twice.values())
+            noted = await conversion_keys.repeated(conn, t, twice.values())
             for index, hit in twice.items():
                 key = (hit.workspace_id, hit.id)
                 digest = noted.get(key, hits[first[key]].digest)
@@ -230,7 +230,7 @@ class Ingest:
         """
         t = self.database.tables
         people, offered = await self._acquaint(conn, list(fresh.values()))
-        repeated = await conversions.repeated(conn, t, fresh.values())
+        repeated = await conversion_keys.repeated(conn, t, fresh.values())
         outcomes = {
             index: _repetition(hit, repeated[hit.workspace_id, hit.id])
             for index, hit in fresh.items()
@@ -252,7 +252,7 @@ class Ingest:
         now = self.config.clock()
         await ledger.apply(conn, t, people, plan, now)
         await self._tell(conn, await conversions.record(conn, t, people, plan, self.config))
-        await conversions.keep_keys(conn, t, (one.hit for one, _ in recorded))
+        await conversion_keys.keep(conn, t, (one.hit for one, _ in recorded))
         await self._dispatches.withdraw(conn, people, plan)
         news = news_of(people, plan, _refunds(plan))
         await commissions.record(conn, t, news, self.config.referral, now)

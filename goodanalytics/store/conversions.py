@@ -20,8 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import RowMapping, null, update
-from sqlalchemy.dialects.postgresql import insert as insertion_of
+from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from goodanalytics.config import Config
@@ -31,8 +30,6 @@ from goodanalytics.core.conversions import (
     Converted,
     Sale,
     exchanged,
-    is_conversion,
-    is_told_as_one,
 )
 from goodanalytics.core.hits import EventType, Hit
 from goodanalytics.core.identity_rows import RowKey
@@ -76,43 +73,6 @@ COLUMNS: Final = tuple(part.split()[0] for part in _ROW.split(", "))
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
-async def repeated(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> dict[RowKey, str | None]:
-    """
-    Those of *hits* that were told as conversions before, by (workspace, id), each with the digest that was noted then.
-
-    A conversion is its own receipt, for as long as it is kept.
-    """
-    asked = [(hit.workspace_id, hit.id) for hit in hits if is_told_as_one(hit)]
-    if not asked:
-        return {}
-    found = await run(
-        conn,
-        "SELECT c.workspace_id, c.event_id, c.digest FROM unnest(CAST(:workspaces AS uuid[]), CAST(:events AS uuid[])) "
-        f"AS k (workspace_id, event_id) JOIN {t.conversions} c USING (workspace_id, event_id)",
-        workspaces=[workspace_id for workspace_id, _ in asked],
-        events=[event_id for _, event_id in asked],
-    )
-    return {(row.workspace_id, row.event_id): row.digest for row in found}
-
-
-_EMPTY: Final = {"visitor_id": UUID(int=0), "place": "", "touches": [], "contents": []}
-"""What a row says that is there for its id."""
-
-
-async def forget(
-    conn: AsyncConnection, t: Tables, workspace_id: UUID, visitor_ids: Collection[UUID], now: datetime
-) -> None:
-    """Empty the conversions of these visitors: nothing stays but their ids, by which they are known when they are told again."""
-    emptied = {**_EMPTY, "kind": "forgotten", "occurred_at": now}
-    c = t.conversions.c
-    nothing = {column.name: null() for column in c if column.nullable}
-    await conn.execute(
-        update(t.conversions)
-        .where(c.workspace_id == workspace_id, c.visitor_id.in_(visitor_ids))
-        .values(nothing | emptied)
-    )
-
-
 async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, config: Config) -> News:
     """
     Write the conversions of *plan*, whose people are locked and whose visits are written; what may be told of them.
@@ -120,7 +80,7 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
     What this batch lets be adopted is told now.
 
     Raises:
-        Stale: One of them was told of by somebody else meanwhile. Undo what the transaction wrote, and ask again (`repeated`).
+        Stale: One of them was told of by somebody else meanwhile. Undo what the transaction wrote, and ask again (`store.conversion_keys`).
     """
     news = News([], [])
     if plan.conversions:
@@ -134,32 +94,6 @@ async def record(conn: AsyncConnection, t: Tables, people: People, plan: Plan, c
         }  # fmt: skip
         news.told.extend(await adopt(conn, t, joined, config.clock()))
     return news
-
-
-async def keep_keys(conn: AsyncConnection, t: Tables, hits: Iterable[Hit]) -> None:
-    """
-    Note those of new *hits* that are told as conversions and are none, for a machine made them: their keys, and nothing else.
-
-    Raises:
-        Stale: As `record`.
-    """
-    rows = [
-        {
-            **_EMPTY,
-            "workspace_id": hit.workspace_id,
-            "event_id": hit.id,
-            "kind": "machine",
-            "occurred_at": hit.occurred_at,
-            "digest": hit.digest,
-        }
-        for hit in hits
-        if is_told_as_one(hit) and not is_conversion(hit)
-    ]
-    if not rows:
-        return
-    written = await conn.execute(insertion_of(t.conversions).values(rows).on_conflict_do_nothing())
-    if written.rowcount != len(rows):
-        raise Stale
 
 
 async def _write(
@@ -428,12 +362,12 @@ async def part(conn: AsyncConnection, t: Tables, workspace_id: UUID, canonical: 
 
 
 __all__ = [
+    "COLUMNS",
     "News",
     "Told",
     "adopt",
     "in_reporting_currency",
     "insert",
-    "keep_keys",
     "news_of",
     "part",
     "record",

@@ -24,7 +24,7 @@ from goodanalytics.core import raw
 from goodanalytics.core.identity import Kind, normal_email, normal_phone
 from goodanalytics.core.tombstones import Graveyard
 from goodanalytics.errors import NotFound
-from goodanalytics.store import audit, commissions, conversions, link_days, outbox
+from goodanalytics.store import audit, commissions, conversion_keys, link_days, outbox
 from goodanalytics.store.database import as_json, run
 from goodanalytics.store.people import lock_persons
 from goodanalytics.store.tables import Tables
@@ -90,7 +90,7 @@ async def forget(
         values |= {(str(kind), value) for kind, value in _names(row) if value}
     hits = [await _clear_log(conn, table, workspace_id, values) for table in (t.hits, t.rejected_hits)]
     await outbox.erase(conn, t, workspace_id, members)
-    await conversions.forget(conn, t, workspace_id, members, now)
+    await conversion_keys.forget(conn, t, workspace_id, members, now)
     await link_days.touch_people(conn, t, {(workspace_id, member) for member in members})
     await commissions.forget(conn, t, workspace_id, members)
     gone = await _drop_rows(conn, t, workspace_id, members)

@@ -205,8 +205,8 @@ async def record_sessions(conn: AsyncConnection, t: Tables, rows: Sequence[Sessi
 
 async def record_events(conn: AsyncConnection, t: Tables, plan: Plan) -> None:
     """Add the events of *plan*. Receipts have seen to it that each is new; of a conversion, its row will (`conversions.record`)."""
-    has_own = any(event["event_type"] in KINDS for event in plan.events)
-    known = "ON CONFLICT DO NOTHING" if has_own else ""
+    has_conversions = any(event["event_type"] in KINDS for event in plan.events)
+    known = "ON CONFLICT DO NOTHING" if has_conversions else ""
     await _write(conn, f"{insert(t.events)} {known}", plan.events)
 
 

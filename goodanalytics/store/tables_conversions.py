@@ -32,7 +32,7 @@ from goodanalytics.core.delivery import STATES, UNFINISHED
 from goodanalytics.store.columns import OneOf, column, time, words
 
 CONVERSION_KINDS = ("lead", "sale", "refund", "forgotten", "machine")
-"""The last two are of nobody and hold nothing but what they are known by when they are told again (`conversions.forget`)."""
+"""The last two are of nobody, and hold what they are known by when they are told again (`conversion_keys.forget`, `keep`)."""
 
 
 def conversions(metadata: MetaData, scope: dict[str, Any]) -> Table:

@@ -139,7 +139,7 @@ def events(metadata: MetaData, scope: dict[str, Any]) -> Table:
 
 
 def receipts(metadata: MetaData, scope: dict[str, Any]) -> Table:
-    """The ids of the hits that were processed, for as long as one may come again; a conversion is its own (`conversions.repeated`)."""
+    """The ids of the hits that were processed, for as long as one may come again; a conversion is its own (`conversion_keys.repeated`)."""
     writer = "ledger.receive"
     return Table(
         "receipts",

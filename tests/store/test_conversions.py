@@ -212,6 +212,22 @@ class TestRefund:
 
         assert (await analytics.refund("o-1", 1_000, key="r-1")).status == "recorded"
 
+    async def test_what_is_refused_twice_in_one_batch_is_refused_twice(self, analytics):
+        """The first one left nothing that the second could repeat."""
+        visitor, now = await visit(analytics, "b"), analytics.config.clock()
+        sale = await analytics.sale(visitor, amount_cents=1_000, currency="EUR", key="o-1")
+        too_much = Hit(
+            id=UUID(int=1), workspace_id=analytics.config.workspace, received_at=now, occurred_at=now,
+            event_type=EventType.REFUND, origin="server", trusted=True, amount_cents=1_001, sale_id=sale.event_id,
+            reason="refund", signals=Signals(visitor_id=visitor),
+        )  # fmt: skip
+
+        outcomes = await analytics.ingest.now([too_much, too_much, too_much])
+
+        assert [outcome.status for outcome in outcomes] == ["refused"] * 3
+        assert outcomes[0] == outcomes[1] == outcomes[2]
+        assert len(await rows(analytics)) == 1
+
     @pytest.mark.parametrize(
         ("asked", "error", "said"),
         [
@@ -520,6 +536,24 @@ class TestForget:
             await analytics.refund("o-1", key="again")
         with pytest.raises(NotFound):
             await analytics.refund("o-1")
+
+    async def test_nothing_is_left_of_what_a_machine_bought_for_them(self, analytics):
+        """Its row is of nobody and is found by the event; what a machine bought for somebody else stays as it was."""
+        now = analytics.config.clock()
+        for number, browser in enumerate("bc", start=1):
+            machine = Hit(
+                id=UUID(int=number), workspace_id=analytics.config.workspace, received_at=now, occurred_at=now,
+                event_type=EventType.SALE, origin="server", trusted=True, amount_cents=100, currency="EUR", digest="a.python:1",
+                signals=Signals(visitor_id=await visit(analytics, browser)), client=Client(bot="a script", bot_version=1),
+            )  # fmt: skip
+            (outcome,) = await analytics.ingest.now([machine])
+        analytics.config.clock.advance(timedelta(hours=1))
+
+        await analytics.visitors.forget(outcome.visitor_id, reason="asked")
+
+        left = {row.event_id.int: (row.kind, row.digest, row.occurred_at) for row in await rows(analytics)}
+        assert left == {1: ("machine", "a.python:1", now), 2: ("forgotten", None, analytics.config.clock())}
+        assert [one.status for one in await analytics.ingest.now([machine])] == ["repeated"]
 
 
 class TestMoney:
