@@ -166,7 +166,7 @@ class Config:
         worker: Whether the app's lifespan processes the log. Switch off where `goodanalytics worker` does.
         worker_interval: Longest time between two looks into the log when nothing wakes the worker.
         batch_size: Hits processed in one transaction, at the most.
-        idempotency: How long at least a repeated hit or key is known as such, but for conversions' (always); 7 to 90 days.
+        idempotency: How long at least a repeated hit or key is known as such, 7 to 90 days; a conversion's as long as it is kept.
         webhook_networks: Networks of your own (`10.1.2.0/24`) that webhooks may lead to, also without https. All other addresses
             must be public ones.
         platforms: Ad platforms that conversions may go to; each is switched on by `analytics.platforms.enable`.

@@ -242,7 +242,7 @@ async def test_the_reports_are_those_of_a_history_under_the_new_rules(
     assert await answer(OLD) == await answer(NEW) != before
 
 
-@pytest.mark.parametrize("seed", range(8, 12))  # of these, one needs it to be written
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 11])  # the last one needs it to be written
 async def test_whoever_has_a_corrected_visit_has_a_corrected_row(ingest, database, config, new_rules, seed):
     """Whoever compares the versions of a person's rows sees that one of their visits is another, or is none (`store.known`)."""
     await play(ingest, OLD, seed)
