@@ -71,5 +71,12 @@ app = analytics.wrap(page)
 
 if __name__ == "__main__":
     listening = socket.socket(fileno=int(sys.argv[1]))
-    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        # Browsers here never rest: a connection that was idle for uvicorn's five seconds belongs to a machine that stood still.
+        timeout_keep_alive=60,
+    )
     uvicorn.Server(settings).run(sockets=[listening])
